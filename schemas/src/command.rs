@@ -1,0 +1,264 @@
+//! Commands from the Worker to a stream's object. Worker and object are updated independently:
+//! unknown fields are ignored, and fields added later have defaults.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cursor::Cursor,
+    filter::KindFilter,
+    identifier::{EdgeId, EventId, StreamKey},
+    read_query::{OnGap, PageQuery, Start},
+    record::BodyMode,
+    status::Report,
+    time::UnixMillis,
+};
+
+/// How a connection is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// One JSON line a frame over HTTP.
+    Ndjson,
+    /// Server-sent events.
+    Sse,
+    /// A WebSocket straight to the object, one frame a message.
+    WebSocket,
+}
+
+impl Dialect {
+    /// Every dialect.
+    pub const ALL: [Self; 3] = [Self::Ndjson, Self::Sse, Self::WebSocket];
+
+    /// The dialect's text, as metrics show it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ndjson => "ndjson",
+            Self::Sse => "sse",
+            Self::WebSocket => "websocket",
+        }
+    }
+
+    /// Whether the Worker stands between object and reader.
+    pub fn is_bridged(self) -> bool {
+        self != Self::WebSocket
+    }
+}
+
+/// An event for a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// The event.
+    pub id: EventId,
+    /// `Type.action`.
+    pub kind: String,
+    /// When the relay received it.
+    pub received_at: UnixMillis,
+    /// The record's line.
+    pub record: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AppendHead {
+    version: u32,
+    stream: StreamKey,
+    events: Vec<EventHead>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventHead {
+    id: EventId,
+    kind: String,
+    at: UnixMillis,
+}
+
+/// The events of one batch for one stream. On the wire: one line about them, then one record a
+/// line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// Which stream.
+    pub stream: StreamKey,
+    /// In the order in which they are to stand.
+    pub events: Vec<NewEvent>,
+}
+
+/// The text is not an append command.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The first line is not the expected JSON.
+    #[error("append header: {0}")]
+    Head(#[from] serde_json::Error),
+    /// Not as many records as announced.
+    #[error("append: {0} events announced, another number of records sent")]
+    Count(usize),
+}
+
+impl Append {
+    /// The command's text.
+    pub fn encode(&self) -> String {
+        let head = AppendHead {
+            version: 1,
+            stream: self.stream.clone(),
+            events: self
+                .events
+                .iter()
+                .map(|event| EventHead {
+                    id: event.id,
+                    kind: event.kind.clone(),
+                    at: event.received_at,
+                })
+                .collect(),
+        };
+        let mut text = serde_json::to_string(&head).expect("plain fields serialise");
+        for event in &self.events {
+            text.push('\n');
+            text.push_str(&event.record);
+        }
+        text
+    }
+
+    /// Reads a command's text.
+    pub fn decode(text: &str) -> Result<Self, AppendError> {
+        let mut lines = text.split('\n');
+        let head: AppendHead = serde_json::from_str(lines.next().unwrap_or_default())?;
+        let count = head.events.len();
+        let records: Vec<&str> = lines.collect();
+        if records.len() != count {
+            return Err(AppendError::Count(count));
+        }
+        let events = head
+            .events
+            .into_iter()
+            .zip(records)
+            .map(|(event, record)| NewEvent {
+                id: event.id,
+                kind: event.kind,
+                received_at: event.at,
+                record: record.to_owned(),
+            })
+            .collect();
+        Ok(Self { stream: head.stream, events })
+    }
+}
+
+/// What became of one event of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Disposition {
+    /// It has its place in the log.
+    Appended,
+    /// It was there already.
+    Duplicate,
+}
+
+/// The answer to an append. All of the command's events are durable when it arrives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppendReply {
+    /// One for each event, in order.
+    pub dispositions: Vec<Disposition>,
+    /// The newest position.
+    pub tail: Cursor,
+    /// Frames sent to connections, now and since the last answer.
+    #[serde(default)]
+    pub delivered: u64,
+    /// Connections found dead by their missing heartbeats since the last answer.
+    #[serde(default)]
+    pub heartbeat_losses: u64,
+}
+
+/// What a reader asks for; travels in a header of the upgrade request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connect {
+    /// Which stream: the credential's own.
+    pub stream: StreamKey,
+    /// Who reads.
+    pub edge: EdgeId,
+    /// When the credential expires.
+    pub expires_at: UnixMillis,
+    /// How frames are sent.
+    pub dialect: Dialect,
+    /// Where to start.
+    pub start: Start,
+    /// What to send.
+    pub kinds: KindFilter,
+    /// How bodies are written.
+    pub body: BodyMode,
+    /// What a bad cursor gets.
+    pub on_gap: OnGap,
+    /// Seconds between heartbeats.
+    pub heartbeat_s: u32,
+}
+
+/// Asks for a page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageCommand {
+    /// Which stream.
+    pub stream: StreamKey,
+    /// Who reads.
+    pub edge: EdgeId,
+    /// What.
+    pub query: PageQuery,
+}
+
+/// Reports what became of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusCommand {
+    /// Which stream.
+    pub stream: StreamKey,
+    /// Who reports.
+    pub edge: EdgeId,
+    /// What.
+    pub report: Report,
+}
+
+/// What a reader may say on its WebSocket, besides the text `ping`, which the platform answers
+/// with `pong` without waking the object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ClientMessage {
+    /// So many more bytes may be sent.
+    Credit {
+        /// How many; at least 1.
+        bytes: i64,
+    },
+    /// A message of a newer client; to be ignored.
+    #[serde(other)]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_append_round_trips(records in prop::collection::vec("[^\n]*", 0..5)) {
+            let events = records
+                .into_iter()
+                .enumerate()
+                .map(|(index, record)| NewEvent {
+                    id: EventId::from_bytes([index as u8; 16]),
+                    kind: "Issue.update".into(),
+                    received_at: UnixMillis::new(index as u64),
+                    record,
+                })
+                .collect();
+            let append = Append { stream: "o/user:u".parse().unwrap(), events };
+            prop_assert_eq!(Append::decode(&append.encode()).unwrap(), append);
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>()) {
+            let _ = Append::decode(&text);
+            let _ = serde_json::from_str::<ClientMessage>(&text);
+        }
+    }
+
+    #[test]
+    fn messages_of_newer_clients_are_known_as_such() {
+        let read = |text| serde_json::from_str::<ClientMessage>(text).unwrap();
+        assert_eq!(read(r#"{"type":"credit","bytes":5}"#), ClientMessage::Credit { bytes: 5 });
+        assert_eq!(read(r#"{"type":"later","x":1}"#), ClientMessage::Unknown);
+    }
+}

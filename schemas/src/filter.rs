@@ -1,0 +1,104 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{ErrorCode, Problem},
+    limits::{KIND_PATTERN_LENGTH_MAX, KIND_PATTERNS_MAX},
+};
+
+/// `Issue.update` exactly, or `Issue.*` for every action of a type.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KindPattern(String);
+
+impl KindPattern {
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let name = text.strip_suffix(".*").unwrap_or(text);
+        let plain = !name.is_empty()
+            && text.len() <= KIND_PATTERN_LENGTH_MAX
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if !plain {
+            return Err(Problem::new(
+                ErrorCode::ParameterInvalid,
+                "kind is Type, Type.action or Type.*, several separated by commas",
+            )
+            .with("parameter", "kind"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn matches(&self, kind: &str) -> bool {
+        match self.0.strip_suffix(".*") {
+            Some(prefix) => kind.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.')),
+            None if self.0.contains('.') => kind == self.0,
+            None => kind.split('.').next() == Some(&self.0),
+        }
+    }
+}
+
+/// Which kinds a reader wants: any of the patterns; all when there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KindFilter(Vec<KindPattern>);
+
+impl KindFilter {
+    /// Reads one `kind` parameter; several of them add up.
+    pub fn add(&mut self, text: &str) -> Result<(), Problem> {
+        for pattern in text.split(',') {
+            self.0.push(KindPattern::parse(pattern.trim())?);
+        }
+        if self.0.len() > KIND_PATTERNS_MAX {
+            return Err(Problem::new(
+                ErrorCode::ParameterInvalid,
+                format!("at most {KIND_PATTERNS_MAX} kinds"),
+            )
+            .with("parameter", "kind"));
+        }
+        Ok(())
+    }
+
+    /// Whether everything passes.
+    pub fn is_open(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether events of this kind pass.
+    pub fn passes(&self, kind: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|pattern| pattern.matches(kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_names() {
+        let cases = [
+            ("Issue.*", "Issue.update", true),
+            ("Issue.*", "IssueLabel.update", false),
+            ("Issue.*", "Issue", false),
+            ("Issue", "Issue.update", true),
+            ("Issue", "IssueSLA.set", false),
+            ("Issue.update", "Issue.update", true),
+            ("Issue.update", "Issue.updated", false),
+            ("Comment, Issue.create", "Issue.create", true),
+            ("Comment, Issue.create", "Issue.update", false),
+        ];
+        for (text, kind, expected) in cases {
+            let mut filter = KindFilter::default();
+            filter.add(text).unwrap();
+            assert_eq!(filter.passes(kind), expected, "{text} {kind}");
+        }
+        assert!(KindFilter::default().passes("anything"));
+    }
+
+    #[test]
+    fn impossible_patterns_are_refused() {
+        for text in ["", "*", ".*", "Issue,", "Is sue", "Issue*", &"x".repeat(101)] {
+            assert!(KindFilter::default().add(text).is_err(), "{text:?}");
+        }
+        assert!(KindFilter::default().add(&vec!["a"; KIND_PATTERNS_MAX + 1].join(",")).is_err());
+    }
+}

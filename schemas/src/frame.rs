@@ -1,0 +1,336 @@
+//! One line is one frame. Readers ignore fields and types that they don't know.
+
+use std::{borrow::Cow, fmt::Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    cursor::{Cursor, Epoch},
+    identifier::EventId,
+    time::UnixMillis,
+};
+
+/// The first frame of every connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Where reading starts: the first webhook is the one after this.
+    pub cursor: Cursor,
+    /// The log's incarnation.
+    pub epoch: Epoch,
+    /// The position before the oldest event kept.
+    pub oldest: Cursor,
+    /// The position of the newest event.
+    pub tail: Cursor,
+    /// Seconds between heartbeats; a reader gives up after 2.5 times this without a byte.
+    pub heartbeat_s: u32,
+    /// On a WebSocket: bytes that may be sent before the reader must grant more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credit: Option<i64>,
+}
+
+/// Says that the connection lives, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// `hb_` and a number, for logs.
+    pub id: String,
+    /// The position reached, also past events that a filter held back.
+    pub cursor: Cursor,
+    /// Webhooks sent on this connection so far.
+    pub n: u64,
+    /// The newest position that the sender knows of.
+    pub tail: Cursor,
+    /// When it was sent, RFC 3339.
+    pub timestamp: String,
+}
+
+/// Why events between two positions are not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// Retention has passed.
+    Trimmed,
+    /// The log was lost or reset since.
+    EpochChanged,
+    /// The cursor lies after the newest event.
+    Future,
+    /// The cursor was not a cursor.
+    Invalid,
+}
+
+/// What was asked for can't be given in full; reading goes on at `resumed_from`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// The cursor as the reader sent it.
+    pub requested: String,
+    /// Where reading goes on.
+    pub resumed_from: Cursor,
+    /// The position before the oldest event kept.
+    pub oldest: Cursor,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why a connection ends, and whether to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ByeCode {
+    /// Planned end; come back with the cursor.
+    Reconnect,
+    /// Too far behind without progress; come back with the cursor.
+    Slow,
+    /// The relay has an error; come back later.
+    Error,
+    /// The credential has expired.
+    Expired,
+    /// The credential was revoked.
+    Revoked,
+    /// The client sent what the relay can't understand.
+    Protocol,
+}
+
+impl ByeCode {
+    /// Every code.
+    pub const ALL: [Self; 6] =
+        [Self::Reconnect, Self::Slow, Self::Error, Self::Expired, Self::Revoked, Self::Protocol];
+
+    /// The WebSocket close code: 4000–4499 may be retried, 4500–4999 must not.
+    pub fn close_code(self) -> u16 {
+        match self {
+            Self::Reconnect => 4000,
+            Self::Slow => 4008,
+            Self::Error => 4011,
+            Self::Expired => 4501,
+            Self::Revoked => 4503,
+            Self::Protocol => 4508,
+        }
+    }
+
+    /// Whether a reader may come back with the same credential.
+    pub fn is_retryable(self) -> bool {
+        self.close_code() < 4500
+    }
+
+    /// The code's text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reconnect => "reconnect",
+            Self::Slow => "slow",
+            Self::Error => "error",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// The last frame before a planned end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bye {
+    /// Why.
+    pub code: ByeCode,
+    /// How long to wait before coming back.
+    pub retry_after_ms: u64,
+    /// Where to come back to.
+    pub cursor: Cursor,
+}
+
+/// An event, with its place on this connection.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Webhook<'a> {
+    /// What happened, once; the key for idempotence.
+    pub id: EventId,
+    /// The position after this event.
+    pub cursor: Cursor,
+    /// 1 for the first webhook of this connection, then 2, 3 …
+    #[serde(default)]
+    pub n: u64,
+    /// When the relay received it, RFC 3339.
+    #[serde(borrow)]
+    pub timestamp: Cow<'a, str>,
+    /// `linear`.
+    #[serde(borrow)]
+    pub source: Cow<'a, str>,
+    /// `Type.action`.
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+    /// The organization that it belongs to.
+    #[serde(borrow)]
+    pub organization: Cow<'a, str>,
+    /// The channel that it was routed to.
+    #[serde(borrow)]
+    pub channel: Cow<'a, str>,
+    /// The source's delivery id, which is not signed.
+    #[serde(borrow, default)]
+    pub delivery: Option<Cow<'a, str>>,
+    /// The source's own headers, in its spelling.
+    #[serde(borrow, default)]
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// The body byte for byte, when it is one line of JSON.
+    #[serde(borrow, default)]
+    pub data: Option<&'a RawValue>,
+    /// The body as text or base64, when it is not, or when asked for.
+    #[serde(borrow, default)]
+    pub body: Option<Cow<'a, str>>,
+    /// How `body` is written: `text` or `base64`.
+    #[serde(borrow, default)]
+    pub encoding: Option<Cow<'a, str>>,
+}
+
+impl Webhook<'_> {
+    /// The exact bytes that the source sent; `None` when the frame holds none or a broken base64.
+    pub fn body_bytes(&self) -> Option<Cow<'_, [u8]>> {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        if let Some(data) = self.data {
+            return Some(Cow::Borrowed(data.get().as_bytes()));
+        }
+        let body = self.body.as_deref()?;
+        match self.encoding.as_deref() {
+            Some("base64") => STANDARD.decode(body).ok().map(Cow::Owned),
+            _ => Some(Cow::Borrowed(body.as_bytes())),
+        }
+    }
+}
+
+/// A frame as a reader sees it.
+#[derive(Clone, Debug)]
+pub enum Frame<'a> {
+    /// `open`
+    Open(Open),
+    /// `webhook`
+    Webhook(Box<Webhook<'a>>),
+    /// `heartbeat`
+    Heartbeat(Heartbeat),
+    /// `gap`
+    Gap(Gap),
+    /// `bye`
+    Bye(Bye),
+    /// A type that this version does not know; to be ignored.
+    Unknown,
+}
+
+/// The line is not a frame.
+#[derive(Debug, thiserror::Error)]
+#[error("not a frame: {0}")]
+pub struct FrameError(#[from] serde_json::Error);
+
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+impl<'a> Frame<'a> {
+    /// Reads one line.
+    pub fn parse(line: &'a str) -> Result<Self, FrameError> {
+        // The relay writes the type first, and webhooks are nearly all of the lines: they are
+        // read in one pass.
+        if line.starts_with(r#"{"type":"webhook","#) {
+            return Ok(Self::Webhook(serde_json::from_str(line)?));
+        }
+        let head: Head<'a> = serde_json::from_str(line)?;
+        Ok(match head.kind.as_ref() {
+            "open" => Self::Open(serde_json::from_str(line)?),
+            "webhook" => Self::Webhook(serde_json::from_str(line)?),
+            "heartbeat" => Self::Heartbeat(serde_json::from_str(line)?),
+            "gap" => Self::Gap(serde_json::from_str(line)?),
+            "bye" => Self::Bye(serde_json::from_str(line)?),
+            _ => Self::Unknown,
+        })
+    }
+}
+
+macro_rules! control_line {
+    ($name:ident, $tag:literal) => {
+        impl $name {
+            /// The frame's line, without a line break.
+            pub fn to_line(&self) -> String {
+                let fields = serde_json::to_string(self).expect("plain fields serialise");
+                format!(concat!("{{\"type\":\"", $tag, "\",{}"), &fields[1..])
+            }
+        }
+    };
+}
+
+control_line!(Open, "open");
+control_line!(Heartbeat, "heartbeat");
+control_line!(Gap, "gap");
+control_line!(Bye, "bye");
+
+impl Heartbeat {
+    /// A heartbeat sent at `now`.
+    pub fn new(cursor: Cursor, tail: Cursor, n: u64, now: UnixMillis) -> Self {
+        Self { id: format!("hb_{}", now.get()), cursor, n, tail, timestamp: now.to_string() }
+    }
+}
+
+/// Appends the frame of a stored record. A record is a JSON object in one line, so the frame is
+/// the record with three more fields in front; nothing is parsed or escaped again.
+pub fn write_webhook_frame(cursor: Cursor, n: u64, record: &str, out: &mut String) {
+    debug_assert!(record.starts_with("{\"id\""), "a record starts with its id");
+    out.reserve(record.len() + 80);
+    out.push_str(r#"{"type":"webhook","cursor":""#);
+    cursor.write_to(out);
+    let _ = write!(out, r#"","n":{n},"#);
+    out.push_str(&record[1..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Seq;
+
+    fn cursor(seq: u64) -> Cursor {
+        Cursor { epoch: Epoch::new(UnixMillis::new(1_790_000_000_000), 7), seq: Seq::new(seq) }
+    }
+
+    #[test]
+    fn control_frames_round_trip() {
+        let open = Open {
+            cursor: cursor(3),
+            epoch: cursor(3).epoch,
+            oldest: cursor(0),
+            tail: cursor(9),
+            heartbeat_s: 15,
+            credit: None,
+        };
+        assert!(matches!(Frame::parse(&open.to_line()), Ok(Frame::Open(read)) if read == open));
+        let heartbeat = Heartbeat::new(cursor(3), cursor(9), 2, UnixMillis::new(5));
+        assert!(
+            matches!(Frame::parse(&heartbeat.to_line()), Ok(Frame::Heartbeat(read)) if read == heartbeat)
+        );
+        let gap = Gap {
+            requested: "a\nb\"".into(),
+            resumed_from: cursor(4),
+            oldest: cursor(4),
+            reason: GapReason::EpochChanged,
+        };
+        assert!(!gap.to_line().contains('\n'));
+        assert!(matches!(Frame::parse(&gap.to_line()), Ok(Frame::Gap(read)) if read == gap));
+        for code in ByeCode::ALL {
+            let bye = Bye { code, retry_after_ms: 1, cursor: cursor(1) };
+            assert!(bye.to_line().contains(&format!("\"code\":\"{}\"", code.as_str())));
+            assert!(matches!(Frame::parse(&bye.to_line()), Ok(Frame::Bye(read)) if read == bye));
+        }
+    }
+
+    #[test]
+    fn unknown_types_and_fields_are_passed_over() {
+        assert!(matches!(Frame::parse(r#"{"type":"novel","x":1}"#), Ok(Frame::Unknown)));
+        let line = cursor(1);
+        let bye = format!(
+            r#"{{"x":[],"type":"bye","code":"slow","retry_after_ms":0,"cursor":"{line}"}}"#
+        );
+        assert!(matches!(Frame::parse(&bye), Ok(Frame::Bye(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_lines_never_panic(line in any::<String>()) {
+            let _ = Frame::parse(&line);
+            let _ = Frame::parse(&format!("{{\"type\":\"webhook\",{line}"));
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What two processes, or two versions, of EdgeRelay agree on.
+//!
+//! In scope: identifiers, the cursor, the frames of a stream, the queue message, the commands
+//! between the Worker and its objects, storage keys, error codes, limits, the part of Linear's
+//! payloads that is read, and the checks of signatures and credentials.
+//!
+//! Out of scope: clocks, randomness, input and output. Time comes in as [`UnixMillis`]; the log
+//! and the routing are in `durable`; sockets are in `worker` and `edge-client`.
+
+mod base32;
+mod bridge;
+mod command;
+mod credential;
+mod cursor;
+mod error;
+mod filter;
+mod frame;
+mod identifier;
+mod keys;
+pub mod limits;
+mod linear;
+mod message;
+mod metrics;
+mod read_query;
+mod record;
+mod signature;
+mod sse;
+mod status;
+mod time;
+
+pub use bridge::{BridgeMessage, Position};
+pub use command::{
+    Append, AppendError, AppendReply, ClientMessage, Connect, Dialect, Disposition, NewEvent,
+    PageCommand, StatusCommand,
+};
+pub use credential::{Claims, CredentialError, Scope, SigningKey, SigningKeys};
+pub use cursor::{Cursor, CursorError, Epoch, Seq};
+pub use error::{ErrorBody, ErrorCode, ErrorFields, Problem};
+pub use filter::{KindFilter, KindPattern};
+pub use frame::{
+    Bye, ByeCode, Frame, FrameError, Gap, GapReason, Heartbeat, Open, Webhook, write_webhook_frame,
+};
+pub use identifier::{
+    Channel, EdgeId, EventId, IdentifierError, OrganizationId, StreamKey, UserId,
+};
+pub use keys::{dead_letter_key, oversize_body_key};
+pub use linear::{Envelope, EnvelopeError, Identity, WebhookKind};
+pub use message::{DeadLetter, MessageError, QueueMessage, StoredBody};
+pub use metrics::{Counter, Histogram, HistogramDelta, MetricsDelta, StreamTouch};
+pub use read_query::{OnGap, Order, PageQuery, Start, StreamQuery};
+pub use record::{BodyMode, Record, RecordParts, record_kind, record_received_at, rewrite_body};
+pub use signature::{SecretList, SecretListError, Sha256Digest, SignatureError, sign, verify};
+pub use sse::{sse_event, sse_preamble};
+pub use status::{Report, ReportStatus, StoredReport};
+pub use time::UnixMillis;

@@ -1,0 +1,105 @@
+//! Every bound of the relay in one place, with the arithmetic behind it.
+
+/// Greatest webhook body in bytes. Linear's own SDK refuses more than 5 MiB
+/// (`LINEAR_WEBHOOK_DEFAULT_MAX_BODY_BYTES`).
+pub const BODY_BYTES_MAX: usize = 5 * 1024 * 1024;
+
+/// Greatest body that travels inside a queue message; larger ones go through R2. A message may
+/// hold 128,000 bytes including about 100 of metadata; the rest is our header line.
+pub const QUEUE_BODY_BYTES_MAX: usize = 112_000;
+
+/// Nesting of a webhook body. `serde_json` and most clients stop at 128 levels; a deeper body
+/// would reach the edge as a line that it can't parse.
+pub const BODY_DEPTH_MAX: usize = 127;
+
+/// Characters of an organization, user, team or edge identifier. Object names and R2 keys are
+/// built from two of them and must stay below 1,024 bytes.
+pub const IDENTIFIER_LENGTH_MAX: usize = 64;
+
+/// Clock difference allowed for a webhook from the future, and the default for one from the past
+/// when retries are not to be believed. Linear's documentation asks for 60 s.
+pub const TIMESTAMP_WINDOW_MS: u64 = 60_000;
+
+/// Default for how old a never-seen delivery may be: Linear retries after 1 minute, 1 hour and
+/// 6 hours, perhaps byte for byte, and 10 minutes are for the way.
+pub const RETRY_AGE_DEFAULT_S: u64 = 6 * 3600 + 600;
+
+/// How long an event id is remembered for duplicates. Longer than [`RETRY_AGE_DEFAULT_S`], so
+/// that a captured body can't be replayed in the time between; a configured age may not exceed
+/// it less [`TIMESTAMP_WINDOW_MS`].
+pub const DEDUPLICATION_WINDOW_MS: u64 = 7 * 3_600_000;
+
+/// Retention of events by default, in days.
+pub const RETENTION_DAYS_DEFAULT: f64 = 62.0;
+
+/// Bytes of records that one row of the log may hold. SQLite rows in an object may hold 2 MB; a
+/// reader loads one row at a time, so this is also a reader's working memory.
+pub const LOG_ROW_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of one append from the consumer to an object, a bound on memory for both.
+pub const APPEND_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Credit in bytes that a connection starts with; a sender stops when it is used up. The bound on
+/// what lies in the Worker for one reader is this and one frame.
+pub const CREDIT_BYTES: i64 = 256 * 1024;
+
+/// Greatest credit that a reader may hold.
+pub const CREDIT_BYTES_MAX: i64 = 8 * 1024 * 1024;
+
+/// A reader without credit for this long, and this far behind, is closed as slow. It resumes from
+/// its cursor.
+pub const SLOW_STALL_MS: u64 = 60_000;
+
+/// See [`SLOW_STALL_MS`].
+pub const SLOW_LAG_EVENTS: u64 = 1_000;
+
+/// Connections to one stream. The platform allows 32,768 hibernatable sockets an object; memory
+/// of one isolate (128 MB) is the narrower bound.
+pub const CONNECTIONS_PER_STREAM_MAX: usize = 2_000;
+
+/// Seconds between heartbeats: default, least and greatest. Cloudflare's network cuts idle bodies
+/// after about 100 s.
+pub const HEARTBEAT_S: (u32, u32, u32) = (15, 5, 60);
+
+/// Planned age of an HTTP stream in ms: between these two, drawn per connection, so that
+/// reconnects spread and one invocation's CPU time stays bounded.
+pub const STREAM_AGE_MS: (u64, u64) = (30 * 60_000, 55 * 60_000);
+
+/// Events of one page of `GET /events`: default and greatest.
+pub const PAGE_EVENTS: (usize, usize) = (100, 1_000);
+
+/// Bytes of one page; a single larger event still fits alone.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Patterns of one kind filter, and characters of each.
+pub const KIND_PATTERNS_MAX: usize = 20;
+
+/// See [`KIND_PATTERNS_MAX`].
+pub const KIND_PATTERN_LENGTH_MAX: usize = 100;
+
+/// Bytes of `error` and of `message` in a status report.
+pub const REPORT_TEXT_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of the body of any request that is not a webhook.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+
+/// Days that an edge credential is valid: default and greatest.
+pub const CREDENTIAL_DAYS: (u32, u32) = (90, 366);
+
+/// Edges that one organization may have enrolled and not revoked.
+pub const EDGES_PER_ORGANIZATION_MAX: usize = 1_000;
+
+/// Characters of an edge's display name.
+pub const EDGE_NAME_LENGTH_MAX: usize = 100;
+
+/// Times that the queue offers a message before it goes to the dead letters: the first and
+/// `max_retries` more; a test compares it with `wrangler.toml`.
+pub const DELIVERY_ATTEMPTS_MAX: u32 = 11;
+
+/// Length of a taken `X-Request-Id`; a longer or stranger one is replaced.
+pub const REQUEST_ID_LENGTH_MAX: usize = 64;
+
+/// Event ids that a stream remembers in memory, about 64 bytes each (16 MB of an isolate's 128).
+/// A stream with more events in [`DEDUPLICATION_WINDOW_MS`] remembers the newest; an older
+/// duplicate would be delivered again, which handlers must expect anyway.
+pub const DEDUPLICATION_IDS_MAX: usize = 250_000;

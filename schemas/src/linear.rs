@@ -1,0 +1,438 @@
+//! The part of Linear's webhook payloads that is read. Everything else passes through untouched.
+//!
+//! Shapes after `@linear/sdk` 98 (`LinearWebhookPayload`): every payload has `type`, `action`,
+//! `organizationId`, `webhookTimestamp` (ms, signed) and `webhookId`. The last is the id of the
+//! webhook's *configuration*, the same in all deliveries: nothing may be recognised by it.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    error::{ErrorCode, Problem},
+    identifier::{EventId, OrganizationId},
+    limits::{BODY_DEPTH_MAX, TIMESTAMP_WINDOW_MS},
+    signature::Sha256Digest,
+    time::UnixMillis,
+};
+
+const KIND_LENGTH_MAX: usize = 200;
+
+/// `Type.action`, or `Type` where a payload has no action.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WebhookKind {
+    /// `type`, such as `AgentSessionEvent`.
+    pub name: String,
+    /// `action`, such as `created`.
+    pub action: Option<String>,
+}
+
+impl fmt::Display for WebhookKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        self.action.iter().try_for_each(|action| write!(f, ".{action}"))
+    }
+}
+
+/// Why a signed body is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// No bytes.
+    #[error("the body is empty")]
+    Empty,
+    /// Not JSON in UTF-8.
+    #[error("the body is not JSON in UTF-8")]
+    NotJson,
+    /// JSON, but not an object.
+    #[error("the body is not a JSON object")]
+    NotObject,
+    /// Deeper than [`BODY_DEPTH_MAX`].
+    #[error("the body nests deeper than {BODY_DEPTH_MAX} levels")]
+    TooDeep,
+    /// A key stands twice.
+    #[error("a key stands twice in the body")]
+    Ambiguous,
+    /// `type` or `action` is not a short string.
+    #[error("type must be a string, and action too where there is one")]
+    Type,
+    /// No `organizationId`.
+    #[error("organizationId is missing")]
+    OrganizationMissing,
+    /// `organizationId` is not an identifier.
+    #[error("organizationId is not an identifier")]
+    Organization,
+    /// No `webhookTimestamp`.
+    #[error("webhookTimestamp is missing")]
+    TimestampMissing,
+    /// `webhookTimestamp` is not a number of milliseconds.
+    #[error("webhookTimestamp is not a number of milliseconds")]
+    Timestamp,
+    /// Older than accepted.
+    #[error("webhookTimestamp is too old")]
+    Stale,
+    /// Later than the clocks may differ.
+    #[error("webhookTimestamp is in the future")]
+    Future,
+}
+
+impl From<EnvelopeError> for Problem {
+    fn from(error: EnvelopeError) -> Self {
+        let code = match error {
+            EnvelopeError::Empty => ErrorCode::BodyEmpty,
+            EnvelopeError::NotJson => ErrorCode::BodyNotJson,
+            EnvelopeError::NotObject => ErrorCode::BodyNotObject,
+            EnvelopeError::TooDeep => ErrorCode::BodyTooDeep,
+            EnvelopeError::Ambiguous => ErrorCode::BodyAmbiguous,
+            EnvelopeError::Type => ErrorCode::TypeInvalid,
+            EnvelopeError::OrganizationMissing => ErrorCode::OrganizationMissing,
+            EnvelopeError::Organization => ErrorCode::OrganizationInvalid,
+            EnvelopeError::TimestampMissing => ErrorCode::TimestampMissing,
+            EnvelopeError::Timestamp => ErrorCode::TimestampInvalid,
+            EnvelopeError::Stale => ErrorCode::TimestampStale,
+            EnvelopeError::Future => ErrorCode::TimestampFuture,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// What the relay reads of a webhook. Borrows the body.
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    body: &'a str,
+    object: Object<'a>,
+    timestamp_text: &'a str,
+    /// What happened.
+    pub kind: WebhookKind,
+    /// To whom; the boundary that the event never crosses.
+    pub organization: OrganizationId,
+    /// When Linear sent it.
+    pub timestamp: UnixMillis,
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads a body whose signature has been checked.
+    pub fn parse(body: &'a [u8]) -> Result<Self, EnvelopeError> {
+        if body.is_empty() {
+            return Err(EnvelopeError::Empty);
+        }
+        let body = std::str::from_utf8(body).map_err(|_| EnvelopeError::NotJson)?;
+        if is_too_deep(body) {
+            return Err(EnvelopeError::TooDeep);
+        }
+        let object = Object::parse_whole(body)?;
+        let kind = read_kind(&object)?;
+        let organization =
+            object.get("organizationId").ok_or(EnvelopeError::OrganizationMissing)?;
+        let organization =
+            serde_json::from_str(organization.get()).map_err(|_| EnvelopeError::Organization)?;
+        let timestamp_text =
+            object.get("webhookTimestamp").ok_or(EnvelopeError::TimestampMissing)?.get();
+        let timestamp = read_timestamp(timestamp_text)?;
+        Ok(Self { body, object, timestamp_text, kind, organization, timestamp })
+    }
+
+    /// Checks the signed timestamp. A retry may be as old as `age_ms_max`; duplicates of it are
+    /// found by the stream, which remembers ids for longer than that.
+    pub fn check_age(&self, now: UnixMillis, age_ms_max: u64) -> Result<(), EnvelopeError> {
+        if self.timestamp.since_ms(now) > TIMESTAMP_WINDOW_MS {
+            return Err(EnvelopeError::Future);
+        }
+        if now.since_ms(self.timestamp) > age_ms_max {
+            return Err(EnvelopeError::Stale);
+        }
+        Ok(())
+    }
+
+    /// The whole body.
+    pub fn body(&self) -> &'a str {
+        self.body
+    }
+
+    /// The string at a path of keys; `None` when there is none, or it is something else.
+    pub fn text_at(&self, path: &[&str]) -> Option<String> {
+        let (last, parents) = path.split_last()?;
+        match parents {
+            [] => self.object.text(last),
+            [first, rest @ ..] => {
+                let mut object = Object::parse(self.object.get(first)?)?;
+                for key in rest {
+                    object = Object::parse(object.get(key)?)?;
+                }
+                object.text(last)
+            }
+        }
+    }
+
+    /// What makes this the same event in every delivery.
+    pub fn identity(&self) -> Identity {
+        let named = match (self.kind.name.as_str(), self.kind.action.as_deref()) {
+            ("AgentSessionEvent", Some("created")) => self.text_at(&["agentSession", "id"]),
+            ("AgentSessionEvent", Some("prompted")) => self.text_at(&["agentActivity", "id"]),
+            ("AppUserNotification", _) => self.text_at(&["notification", "id"]),
+            _ => None,
+        };
+        named.map_or_else(|| Identity::Body(self.digest_without_timestamp()), Identity::Named)
+    }
+
+    /// The id of the event, the same in every delivery of it.
+    pub fn event_id(&self) -> EventId {
+        let (tag, identity): (&[u8], Vec<u8>) = match self.identity() {
+            Identity::Named(id) => (b"named", id.into_bytes()),
+            Identity::Body(digest) => (b"body", digest.as_bytes().to_vec()),
+        };
+        let kind = self.kind.to_string();
+        let organization = self.organization.as_str().as_bytes();
+        EventId::from_digest(Sha256Digest::of(&[
+            b"edgerelay-event-1\0",
+            organization,
+            b"\0",
+            kind.as_bytes(),
+            b"\0",
+            tag,
+            b"\0",
+            &identity,
+        ]))
+    }
+
+    /// A retry may be stamped anew; everything else in it is the same.
+    fn digest_without_timestamp(&self) -> Sha256Digest {
+        let start = self.timestamp_text.as_ptr() as usize - self.body.as_ptr() as usize;
+        let end = start + self.timestamp_text.len();
+        let bytes = self.body.as_bytes();
+        Sha256Digest::of(&[&bytes[..start], &bytes[end..]])
+    }
+}
+
+/// By what an event is recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The id of the session, activity or notification that it announces, each announced once.
+    Named(String),
+    /// All of its bytes but the timestamp of the sending. `Linear-Delivery` is not signed, and
+    /// `updatedAt` can be shared by two changes; neither may make an event a duplicate.
+    Body(Sha256Digest),
+}
+
+fn read_kind(object: &Object<'_>) -> Result<WebhookKind, EnvelopeError> {
+    let name = object.text("type").ok_or(EnvelopeError::Type)?;
+    let action = match object.get("action") {
+        Some(_) => Some(object.text("action").ok_or(EnvelopeError::Type)?),
+        None => None,
+    };
+    let length = name.len() + action.as_ref().map_or(0, String::len);
+    if name.is_empty() || length > KIND_LENGTH_MAX {
+        return Err(EnvelopeError::Type);
+    }
+    Ok(WebhookKind { name, action })
+}
+
+fn read_timestamp(text: &str) -> Result<UnixMillis, EnvelopeError> {
+    let number: f64 = serde_json::from_str(text).map_err(|_| EnvelopeError::Timestamp)?;
+    if !(0.0..=9.0e15).contains(&number) {
+        return Err(EnvelopeError::Timestamp);
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+    Ok(UnixMillis::new(number as u64))
+}
+
+fn is_too_deep(body: &str) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in body.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > BODY_DEPTH_MAX {
+                    return true;
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// One level of a JSON object; the values are not looked into until asked for.
+#[derive(Debug)]
+struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Object<'a> {
+    fn parse_whole(body: &'a str) -> Result<Self, EnvelopeError> {
+        let object: Self = serde_json::from_str(body).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => EnvelopeError::NotObject,
+            _ => EnvelopeError::NotJson,
+        })?;
+        let mut keys: Vec<&str> = object.0.iter().map(|(key, _)| key.as_ref()).collect();
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(EnvelopeError::Ambiguous);
+        }
+        Ok(object)
+    }
+
+    fn parse(value: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(value.get()).ok()
+    }
+
+    /// The one value of this key; `None` for none, `null` or several.
+    fn get(&self, key: &str) -> Option<&'a RawValue> {
+        let mut values = self.0.iter().filter(|(name, _)| name == key).map(|(_, value)| *value);
+        let value = values.next().filter(|value| value.get() != "null")?;
+        values.next().is_none().then_some(value)
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        serde_json::from_str(self.get(key)?.get()).ok()
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(key) = map.next_key::<Key<'de>>()? {
+                    entries.push((key.0, map.next_value()?));
+                    if entries.len() > 10_000 {
+                        return Err(A::Error::custom("an object with over 10,000 keys"));
+                    }
+                }
+                Ok(entries)
+            }
+        }
+
+        deserializer.deserialize_map(Entries).map(Object)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis::new(1_790_000_000_000);
+
+    fn body(middle: &str) -> String {
+        format!(
+            r#"{{"type":"Issue","action":"update",{middle}"organizationId":"org","webhookTimestamp":{}}}"#,
+            NOW.get()
+        )
+    }
+
+    fn check(body: &str, expected: EnvelopeError) {
+        assert_eq!(Envelope::parse(body.as_bytes()).err(), Some(expected), "{body:.80}");
+    }
+
+    #[test]
+    fn each_fault_is_told_apart() {
+        check("", EnvelopeError::Empty);
+        check("x", EnvelopeError::NotJson);
+        check("{\"a\":\"\0\"}", EnvelopeError::NotJson);
+        check(&body("")[..40], EnvelopeError::NotJson);
+        check("[]", EnvelopeError::NotObject);
+        check("7", EnvelopeError::NotObject);
+        check(&"[".repeat(100_000), EnvelopeError::TooDeep);
+        check(
+            &body(&format!(r#""x":{}{},"#, "[".repeat(127), "]".repeat(127))),
+            EnvelopeError::TooDeep,
+        );
+        check(&body(r#""type":"Comment","#), EnvelopeError::Ambiguous);
+        check(&body(r#""x":1,"x":2,"#), EnvelopeError::Ambiguous);
+        check(r#"{"action":"a"}"#, EnvelopeError::Type);
+        check(r#"{"type":7}"#, EnvelopeError::Type);
+        check(r#"{"type":"T"}"#, EnvelopeError::OrganizationMissing);
+        check(r#"{"type":"T","organizationId":null}"#, EnvelopeError::OrganizationMissing);
+        check(r#"{"type":"T","organizationId":7}"#, EnvelopeError::Organization);
+        check(r#"{"type":"T","organizationId":"a/b"}"#, EnvelopeError::Organization);
+        check(r#"{"type":"T","organizationId":"o"}"#, EnvelopeError::TimestampMissing);
+        check(
+            r#"{"type":"T","organizationId":"o","webhookTimestamp":"1"}"#,
+            EnvelopeError::Timestamp,
+        );
+        check(
+            r#"{"type":"T","organizationId":"o","webhookTimestamp":-1}"#,
+            EnvelopeError::Timestamp,
+        );
+        assert_eq!(Envelope::parse(b"{\"a\":\"\xff\"}").err(), Some(EnvelopeError::NotJson));
+    }
+
+    #[test]
+    fn escapes_that_json_allows_pass() {
+        for middle in [r#""x":"\ud800","#, r#""x":"\u0000","#, "\"x\":\"\u{2028}\",", "\n\t"] {
+            let body = body(middle);
+            let envelope = Envelope::parse(body.as_bytes()).unwrap();
+            assert_eq!(
+                (envelope.kind.to_string().as_str(), envelope.body()),
+                ("Issue.update", &*body)
+            );
+        }
+    }
+
+    #[test]
+    fn age_is_bounded_on_both_sides() {
+        let body = body("");
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        for (now, expected) in [
+            (NOW + 60_000, Ok(())),
+            (NOW + 60_001, Err(EnvelopeError::Stale)),
+            (NOW - 60_000, Ok(())),
+            (NOW - 60_001, Err(EnvelopeError::Future)),
+        ] {
+            assert_eq!(envelope.check_age(now, 60_000), expected);
+        }
+    }
+
+    fn id_of(body: &str) -> EventId {
+        Envelope::parse(body.as_bytes()).unwrap().event_id()
+    }
+
+    #[test]
+    fn a_retry_is_the_same_event_also_when_stamped_anew() {
+        let first = body(r#""data":{"id":"i"},"#);
+        let stamped_anew = first.replace("1790000000000", "1790000060000");
+        assert_eq!(id_of(&first), id_of(&stamped_anew));
+        assert_ne!(id_of(&first), id_of(&first.replace("\"i\"", "\"j\"")));
+        assert_ne!(id_of(&first), id_of(&first.replace("\"org\"", "\"other\"")));
+    }
+
+    #[test]
+    fn a_session_is_created_once_whatever_else_the_body_says() {
+        let created = |title: &str| {
+            format!(
+                r#"{{"type":"AgentSessionEvent","action":"created","agentSession":{{"id":"s","t":"{title}"}},"organizationId":"o","webhookTimestamp":1}}"#
+            )
+        };
+        assert_eq!(id_of(&created("a")), id_of(&created("b")));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>(), text in any::<String>()) {
+            let _ = Envelope::parse(&bytes);
+            let body = body(&format!("{text:?}:[],"));
+            if let Ok(envelope) = Envelope::parse(body.as_bytes()) {
+                let _ = (envelope.event_id(), envelope.text_at(&["data", &text]));
+            }
+        }
+    }
+}

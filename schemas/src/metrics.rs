@@ -1,0 +1,180 @@
+//! What is counted, and how counts travel from where they are made to the object that adds them
+//! up: as differences, one call per batch of the queue at most.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{command::Dialect, cursor::Cursor, identifier::StreamKey, time::UnixMillis};
+
+/// A counter and its label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Webhooks by result: `accepted` or an error code.
+    Webhooks(&'static str),
+    /// Events given a stream, by the rule that did it.
+    Routed(&'static str),
+    /// Events that found nobody.
+    Unroutable,
+    /// Events that got a place in a log.
+    Appended,
+    /// Events that had one already.
+    Duplicates,
+    /// Frames of events sent to connections.
+    Delivered,
+    /// Messages kept as dead letters.
+    DeadLettered,
+    /// Messages given back to the queue.
+    Retried,
+    /// Reports of edges.
+    Reports(&'static str),
+    /// Connections opened.
+    ConnectionsOpened(Dialect),
+    /// Connections ended.
+    ConnectionsClosed(Dialect),
+    /// Connections found dead by missing heartbeats.
+    HeartbeatLosses,
+}
+
+impl Counter {
+    /// Metric name and label, `name|label|value`; the label is empty where there is none.
+    pub fn series(self) -> String {
+        let (name, label, value) = match self {
+            Self::Webhooks(result) => ("webhooks_total", "result", result),
+            Self::Routed(rule) => ("events_routed_total", "rule", rule),
+            Self::Unroutable => ("events_unroutable_total", "", ""),
+            Self::Appended => ("events_appended_total", "", ""),
+            Self::Duplicates => ("events_duplicate_total", "", ""),
+            Self::Delivered => ("events_delivered_total", "", ""),
+            Self::DeadLettered => ("dead_letters_total", "", ""),
+            Self::Retried => ("queue_retries_total", "", ""),
+            Self::Reports(status) => ("reports_total", "status", status),
+            Self::ConnectionsOpened(dialect) => {
+                ("connections_opened_total", "dialect", dialect.as_str())
+            }
+            Self::ConnectionsClosed(dialect) => {
+                ("connections_closed_total", "dialect", dialect.as_str())
+            }
+            Self::HeartbeatLosses => ("heartbeat_losses_total", "", ""),
+        };
+        format!("{name}|{label}|{value}")
+    }
+}
+
+/// A distribution of durations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Histogram {
+    /// From a webhook's receipt to the start of its batch.
+    QueueLatency,
+    /// From a webhook's receipt until it is durable in its stream.
+    WebhookToAppend,
+}
+
+impl Histogram {
+    /// Upper bounds of the buckets in ms; the last bucket has none.
+    pub const BOUNDS_MS: [u64; 12] =
+        [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 60_000, 600_000];
+
+    /// The metric's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueueLatency => "queue_latency_seconds",
+            Self::WebhookToAppend => "webhook_to_append_seconds",
+        }
+    }
+}
+
+/// Observations since the last report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistogramDelta {
+    /// Per bucket, not added up.
+    pub counts: Vec<u64>,
+    /// Of all observations.
+    pub sum_ms: u64,
+}
+
+/// A stream that events were appended to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamTouch {
+    /// Its newest position.
+    pub tail: Cursor,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// What was counted since the last report.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricsDelta {
+    /// By series.
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+    /// By name.
+    #[serde(default)]
+    pub histograms: BTreeMap<String, HistogramDelta>,
+    /// By stream name.
+    #[serde(default)]
+    pub streams: BTreeMap<String, StreamTouch>,
+}
+
+impl MetricsDelta {
+    /// Whether there is nothing to report.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Counts.
+    pub fn add(&mut self, counter: Counter, count: u64) {
+        if count > 0 {
+            *self.counters.entry(counter.series()).or_default() += count;
+        }
+    }
+
+    /// Observes a duration.
+    pub fn observe(&mut self, histogram: Histogram, milliseconds: u64) {
+        let delta = self.histograms.entry(histogram.name().to_owned()).or_default();
+        delta.counts.resize(Histogram::BOUNDS_MS.len() + 1, 0);
+        let bucket = Histogram::BOUNDS_MS.partition_point(|bound| *bound < milliseconds);
+        delta.counts[bucket] += 1;
+        delta.sum_ms += milliseconds;
+    }
+
+    /// Notes where a stream's newest event is.
+    pub fn touch(&mut self, stream: &StreamKey, tail: Cursor, at: UnixMillis) {
+        self.streams.insert(stream.to_string(), StreamTouch { tail, at });
+    }
+
+    /// Adds another report to this one.
+    pub fn merge(&mut self, other: Self) {
+        for (series, count) in other.counters {
+            *self.counters.entry(series).or_default() += count;
+        }
+        for (name, theirs) in other.histograms {
+            let ours = self.histograms.entry(name).or_default();
+            ours.counts.resize(ours.counts.len().max(theirs.counts.len()), 0);
+            ours.counts.iter_mut().zip(theirs.counts).for_each(|(ours, theirs)| *ours += theirs);
+            ours.sum_ms += theirs.sum_ms;
+        }
+        self.streams.extend(other.streams);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_add_up() {
+        let mut left = MetricsDelta::default();
+        left.add(Counter::Appended, 2);
+        left.observe(Histogram::QueueLatency, 5);
+        let mut right = MetricsDelta::default();
+        right.add(Counter::Appended, 3);
+        right.observe(Histogram::QueueLatency, 6);
+        right.observe(Histogram::QueueLatency, 10_000_000);
+        left.merge(right);
+        assert_eq!(left.counters["events_appended_total||"], 5);
+        let histogram = &left.histograms["queue_latency_seconds"];
+        assert_eq!((histogram.counts[0], histogram.counts[1], histogram.counts[12]), (1, 1, 1));
+        assert_eq!(histogram.sum_ms, 10_000_011);
+    }
+}

@@ -1,0 +1,243 @@
+use std::borrow::Cow;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    identifier::{Channel, EventId, OrganizationId},
+    time::UnixMillis,
+};
+
+/// How a reader wants the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BodyMode {
+    /// `data` byte for byte where the body is one line of JSON, else `body`.
+    #[default]
+    Data,
+    /// Always `body` with `"encoding":"text"`.
+    Text,
+    /// Always `body` with `"encoding":"base64"`.
+    Base64,
+}
+
+/// What a record is made of.
+#[derive(Clone, Debug)]
+pub struct RecordParts<'a> {
+    /// The event.
+    pub id: EventId,
+    /// When the relay received it.
+    pub received_at: UnixMillis,
+    /// `Type.action`.
+    pub kind: &'a str,
+    /// The event's own organization.
+    pub organization: &'a OrganizationId,
+    /// Where it was routed to.
+    pub channel: &'a Channel,
+    /// The source's delivery id.
+    pub delivery: Option<&'a str>,
+    /// The source's headers.
+    pub headers: &'a [(String, String)],
+    /// The exact body. JSON in UTF-8, checked when it was received.
+    pub body: &'a str,
+}
+
+#[derive(Serialize)]
+struct RecordHead<'a> {
+    id: EventId,
+    timestamp: String,
+    source: &'static str,
+    kind: &'a str,
+    organization: &'a str,
+    channel: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delivery: Option<&'a str>,
+    headers: &'a [(String, String)],
+}
+
+/// An event as it is stored and, with three fields in front, as it is sent: one line of JSON
+/// whose last field is `data`, or `body` and `encoding`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record(String);
+
+impl Record {
+    /// Writes the record of an event.
+    pub fn new(parts: &RecordParts<'_>) -> Self {
+        let head = RecordHead {
+            id: parts.id,
+            timestamp: parts.received_at.to_string(),
+            source: "linear",
+            kind: parts.kind,
+            organization: parts.organization.as_str(),
+            channel: parts.channel.to_string(),
+            delivery: parts.delivery,
+            headers: parts.headers,
+        };
+        let mut line = serde_json::to_string(&head).expect("plain fields serialise");
+        line.pop();
+        push_body(&mut line, parts.body, BodyMode::Data);
+        Self(line)
+    }
+
+    /// The line, without a line break.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The line, without a line break.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+/// The `kind` of a record, read without looking at the body. The fields before it hold no text
+/// from outside, so the first such key is the right one.
+pub fn record_kind(record: &str) -> Option<Cow<'_, str>> {
+    let (_, rest) = record.split_once(r#","kind":"#)?;
+    serde_json::Deserializer::from_str(rest)
+        .into_iter::<BorrowedText<'_>>()
+        .next()?
+        .ok()
+        .map(|text| text.0)
+}
+
+/// When a record's event was received. The timestamp stands at a fixed place.
+pub fn record_received_at(record: &str) -> Option<UnixMillis> {
+    let (_, rest) = record.split_once(r#","timestamp":""#)?;
+    UnixMillis::parse_rfc3339(rest.split('"').next()?)
+}
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Line breaks cannot stand in a line, and blanks around a value would be lost by JSON readers
+/// that hand on the bare value.
+fn fits_one_line(body: &str) -> bool {
+    body.starts_with('{') && body.ends_with('}') && !body.contains(['\n', '\r'])
+}
+
+fn push_body(line: &mut String, body: &str, mode: BodyMode) {
+    match mode {
+        BodyMode::Data if fits_one_line(body) => {
+            line.push_str(r#","data":"#);
+            line.push_str(body);
+            line.push('}');
+        }
+        BodyMode::Data | BodyMode::Text => {
+            line.push_str(r#","body":"#);
+            line.push_str(&serde_json::to_string(body).expect("a string serialises"));
+            line.push_str(r#","encoding":"text"}"#);
+        }
+        BodyMode::Base64 => {
+            line.push_str(r#","body":""#);
+            STANDARD.encode_string(body, line);
+            line.push_str(r#"","encoding":"base64"}"#);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct StoredBody<'a> {
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    body: Option<Cow<'a, str>>,
+}
+
+/// The record with its body written in another way. A record that can't be read is given back as
+/// it is.
+pub fn rewrite_body(record: &str, mode: BodyMode) -> Cow<'_, str> {
+    if mode == BodyMode::Data {
+        return Cow::Borrowed(record);
+    }
+    let Ok(stored) = serde_json::from_str::<StoredBody<'_>>(record) else {
+        return Cow::Borrowed(record);
+    };
+    let (body, marker_length) = match (stored.data, stored.body) {
+        (Some(data), _) => (Cow::Borrowed(data.get()), r#","data":}"#.len() + data.get().len()),
+        (None, Some(body)) => {
+            let escaped = serde_json::to_string(&body).map_or(0, |text| text.len());
+            (body, r#","body":,"encoding":"text"}"#.len() + escaped)
+        }
+        (None, None) => return Cow::Borrowed(record),
+    };
+    let Some(head) = record.len().checked_sub(marker_length).and_then(|end| record.get(..end))
+    else {
+        return Cow::Borrowed(record);
+    };
+    let mut line = head.to_owned();
+    push_body(&mut line, &body, mode);
+    Cow::Owned(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Cursor, Epoch, Frame, Seq, write_webhook_frame};
+
+    fn record(body: &str) -> Record {
+        Record::new(&RecordParts {
+            id: EventId::from_bytes([7; 16]),
+            received_at: UnixMillis::new(1_790_000_000_000),
+            kind: "Issue.update",
+            organization: &"org-1".parse().unwrap(),
+            channel: &"user:u".parse().unwrap(),
+            delivery: Some("d-1"),
+            headers: &[("Linear-Signature".into(), "ab".into())],
+            body,
+        })
+    }
+
+    fn check(body: &str, mode: BodyMode) {
+        let record = record(body);
+        assert_eq!(record_kind(record.as_str()).as_deref(), Some("Issue.update"));
+        assert_eq!(record_received_at(record.as_str()), Some(UnixMillis::new(1_790_000_000_000)));
+        let line = rewrite_body(record.as_str(), mode);
+        let cursor = Cursor { epoch: Epoch::new(UnixMillis::new(1), 1), seq: Seq::new(5) };
+        let mut frame = String::new();
+        write_webhook_frame(cursor, 3, &line, &mut frame);
+        assert!(!frame.contains(['\n', '\r']), "{frame}");
+        let Ok(Frame::Webhook(webhook)) = Frame::parse(&frame) else { panic!("{frame}") };
+        assert_eq!(webhook.body_bytes().unwrap(), body.as_bytes());
+        assert_eq!((webhook.cursor, webhook.n, &*webhook.kind), (cursor, 3, "Issue.update"));
+        assert_eq!(webhook.data.is_some(), mode == BodyMode::Data && fits_one_line(body));
+        assert_eq!(webhook.headers, [("Linear-Signature".into(), "ab".into())]);
+    }
+
+    #[test]
+    fn the_body_survives_byte_for_byte_in_every_mode() {
+        for body in [
+            r#"{"a":1}"#,
+            "{\t\"a\" : 1.0 ,\"b\":\"\\u0000\\ud800 \u{2028}\"}",
+            "{\n  \"a\": 1\n}",
+            " {} ",
+            "{\"a\":\"\u{7f}é😀\"}\r\n",
+        ] {
+            for mode in [BodyMode::Data, BodyMode::Text, BodyMode::Base64] {
+                check(body, mode);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_text_survives(text in any::<String>(), indent in any::<bool>()) {
+            let value = serde_json::json!({ "text": text, "nested": [{}, null, 1.5] });
+            let body = if indent { format!("{value:#}") } else { value.to_string() };
+            for mode in [BodyMode::Data, BodyMode::Text, BodyMode::Base64] {
+                check(&body, mode);
+            }
+        }
+
+        #[test]
+        fn arbitrary_records_never_panic(text in any::<String>()) {
+            let _ = (record_kind(&text), record_received_at(&text));
+            let _ = rewrite_body(&text, BodyMode::Text);
+            let _ = rewrite_body(&text, BodyMode::Base64);
+        }
+    }
+}
