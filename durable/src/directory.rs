@@ -1,0 +1,172 @@
+use relay_schemas::{
+    Claims, EdgeId, ErrorCode, OrganizationId, Problem, Scope, StreamKey, UnixMillis, UserId,
+    limits::{CREDENTIAL_DAYS, EDGE_NAME_LENGTH_MAX, EDGES_PER_ORGANIZATION_MAX},
+};
+use serde::{Deserialize, Serialize};
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+/// The body of `POST /admin/edges`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolRequest {
+    /// Whose events.
+    pub organization: OrganizationId,
+    /// Of which person.
+    pub user: UserId,
+    /// A name for people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What it may do; everything an edge may, unless less is asked for.
+    #[serde(default)]
+    pub scopes: Option<Vec<Scope>>,
+    /// How long the credential is valid.
+    #[serde(default)]
+    pub expires_in_s: Option<u64>,
+}
+
+/// An enrolled edge as the directory keeps it. Holds no secret: the credential is shown once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// The edge.
+    pub id: EdgeId,
+    /// Its organization.
+    pub organization: OrganizationId,
+    /// Its person.
+    pub user: UserId,
+    /// A name for people.
+    pub name: Option<String>,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it was enrolled.
+    pub created_at: UnixMillis,
+    /// When its credential expires.
+    pub expires_at: UnixMillis,
+    /// When it was revoked.
+    pub revoked_at: Option<UnixMillis>,
+}
+
+impl Edge {
+    /// What its credential says.
+    pub fn claims(&self) -> Claims {
+        Claims {
+            sub: self.id.clone(),
+            org: self.organization.clone(),
+            user: self.user.clone(),
+            name: self.name.clone(),
+            scopes: self.scopes.clone(),
+            iat: self.created_at.get() / 1000,
+            exp: self.expires_at.get() / 1000,
+        }
+    }
+
+    /// The one stream that it may read.
+    pub fn stream(&self) -> StreamKey {
+        stream_of(&self.claims())
+    }
+}
+
+/// The one stream that a credential reads: its own person's in its own organization.
+pub fn stream_of(claims: &Claims) -> StreamKey {
+    StreamKey {
+        organization: claims.org.clone(),
+        channel: relay_schemas::Channel::User(claims.user.clone()),
+    }
+}
+
+/// Enrols an edge. `id` comes from a random source; `active` is how many the organization has.
+pub fn enrol(
+    request: EnrolRequest,
+    id: EdgeId,
+    active: usize,
+    now: UnixMillis,
+) -> Result<Edge, Problem> {
+    if active >= EDGES_PER_ORGANIZATION_MAX {
+        return Err(Problem::new(
+            ErrorCode::EdgesTooMany,
+            format!("an organization has at most {EDGES_PER_ORGANIZATION_MAX} edges; revoke one"),
+        ));
+    }
+    let invalid = |name: &str, message: String| {
+        Problem::new(ErrorCode::ParameterInvalid, message).with("parameter", name)
+    };
+    if request.name.as_ref().is_some_and(|name| {
+        name.is_empty() || name.len() > EDGE_NAME_LENGTH_MAX || name.chars().any(char::is_control)
+    }) {
+        return Err(invalid(
+            "name",
+            format!("name has 1 to {EDGE_NAME_LENGTH_MAX} printable bytes"),
+        ));
+    }
+    let scopes = request.scopes.unwrap_or_else(|| Scope::DEFAULT.to_vec());
+    if scopes.is_empty() || scopes.contains(&Scope::Unknown) {
+        let known = Scope::DEFAULT.map(Scope::as_str).join(", ");
+        return Err(invalid("scopes", format!("scopes are one or more of {known}")));
+    }
+    let (days_default, days_max) = CREDENTIAL_DAYS;
+    let lifetime_ms = request
+        .expires_in_s
+        .map_or(u64::from(days_default) * DAY_MS, |seconds| seconds.saturating_mul(1000));
+    if lifetime_ms == 0 || lifetime_ms > u64::from(days_max) * DAY_MS {
+        return Err(invalid("expires_in_s", format!("at least 1 s and at most {days_max} days")));
+    }
+    let now = UnixMillis::new(now.get() / 1000 * 1000);
+    Ok(Edge {
+        id,
+        organization: request.organization,
+        user: request.user,
+        name: request.name,
+        scopes,
+        created_at: now,
+        expires_at: now + lifetime_ms,
+        revoked_at: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixMillis = UnixMillis::new(1_790_000_000_123);
+
+    fn request(change: impl FnOnce(&mut EnrolRequest)) -> EnrolRequest {
+        let mut request = EnrolRequest {
+            organization: "org".parse().unwrap(),
+            user: "user".parse().unwrap(),
+            name: None,
+            scopes: None,
+            expires_in_s: None,
+        };
+        change(&mut request);
+        request
+    }
+
+    fn check(request: EnrolRequest, active: usize, expected: Result<u64, ErrorCode>) {
+        let edge = enrol(request, "edge_1".parse().unwrap(), active, NOW);
+        assert_eq!(edge.map(|edge| edge.claims().exp).map_err(|problem| problem.code), expected);
+    }
+
+    #[test]
+    fn requests_are_bounded() {
+        let now_s = NOW.get() / 1000;
+        check(request(|_| ()), 0, Ok(now_s + 90 * 86_400));
+        check(request(|r| r.expires_in_s = Some(1)), 0, Ok(now_s + 1));
+        check(request(|r| r.expires_in_s = Some(0)), 0, Err(ErrorCode::ParameterInvalid));
+        check(request(|r| r.expires_in_s = Some(u64::MAX)), 0, Err(ErrorCode::ParameterInvalid));
+        check(request(|r| r.name = Some("a\nb".into())), 0, Err(ErrorCode::ParameterInvalid));
+        check(request(|r| r.name = Some("x".repeat(101))), 0, Err(ErrorCode::ParameterInvalid));
+        check(request(|r| r.scopes = Some(vec![])), 0, Err(ErrorCode::ParameterInvalid));
+        check(
+            request(|r| r.scopes = Some(vec![Scope::Unknown])),
+            0,
+            Err(ErrorCode::ParameterInvalid),
+        );
+        check(request(|_| ()), EDGES_PER_ORGANIZATION_MAX, Err(ErrorCode::EdgesTooMany));
+    }
+
+    #[test]
+    fn a_credential_reads_its_own_stream() {
+        let edge = enrol(request(|_| ()), "edge_1".parse().unwrap(), 0, NOW).unwrap();
+        assert_eq!(edge.stream().to_string(), "org/user:user");
+    }
+}

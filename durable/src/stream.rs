@@ -1,0 +1,440 @@
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use relay_schemas::{
+    Append, AppendReply, ByeCode, ClientMessage, Connect, Cursor, Dialect, Disposition, EdgeId,
+    ErrorCode, EventId, Gap, GapReason, NewEvent, OnGap, Open, Problem, Report, Seq, StoredReport,
+    UnixMillis,
+    limits::{CONNECTIONS_PER_STREAM_MAX, CREDIT_BYTES},
+};
+
+use crate::{
+    log::{Log, Resolved},
+    storage::LogStorage,
+    subscription::{Outgoing, Subscription},
+};
+
+/// A connection's number, unique within its stream for as long as it is open.
+pub type ConnectionId = u64;
+
+/// What the shell is to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Send a text message.
+    Send {
+        /// To whom.
+        connection: ConnectionId,
+        /// What.
+        text: String,
+    },
+    /// Keep the subscription with its socket, where it outlives the object's memory.
+    Remember {
+        /// Whose.
+        connection: ConnectionId,
+    },
+    /// Close the socket.
+    Close {
+        /// Which.
+        connection: ConnectionId,
+        /// Why; its close code is the socket's.
+        code: ByeCode,
+    },
+}
+
+/// A stream as its object holds it: the log and the open connections.
+#[derive(Debug)]
+pub struct Stream<S> {
+    log: Log<S>,
+    connections: BTreeMap<ConnectionId, Subscription>,
+    retention_ms: u64,
+    delivered_unreported: u64,
+    losses_unreported: u64,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError<E: std::fmt::Display> {
+    /// Storage failed: what is in memory may be wrong and must be loaded again.
+    #[error("storage: {0}")]
+    Storage(E),
+    /// The caller asked for something that it can't have; nothing has changed.
+    #[error(transparent)]
+    Refused(Problem),
+}
+
+impl<E: std::fmt::Display> From<E> for StreamError<E> {
+    fn from(error: E) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// The answer to a connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Set when reading starts elsewhere than asked.
+    pub resumed_from: Option<Cursor>,
+    /// What to do.
+    pub commands: Vec<Command>,
+}
+
+impl<S: LogStorage> Stream<S> {
+    /// Loads a stream, with the connections that outlived the object's memory.
+    pub fn load(
+        storage: S,
+        mut connections: BTreeMap<ConnectionId, Subscription>,
+        retention_ms: u64,
+        now: UnixMillis,
+        salt: u32,
+    ) -> Result<Self, S::Error> {
+        let log = Log::load(storage, now, salt)?;
+        connections.values_mut().for_each(|subscription| subscription.go_back_to(log.tail()));
+        Ok(Self { log, connections, retention_ms, delivered_unreported: 0, losses_unreported: 0 })
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log<S> {
+        &self.log
+    }
+
+    /// Makes the epoch durable, before a cursor of it leaves.
+    pub(crate) fn make_used(&mut self) -> Result<(), S::Error> {
+        self.log.make_used()
+    }
+
+    /// An open connection.
+    pub fn connection(&self, connection: ConnectionId) -> Option<&Subscription> {
+        self.connections.get(&connection)
+    }
+
+    /// The open connections.
+    pub fn connections(&self) -> &BTreeMap<ConnectionId, Subscription> {
+        &self.connections
+    }
+
+    /// Stores a batch, then sends it to whoever is caught up. The platform holds the sends back
+    /// until the writes are durable.
+    pub fn append(
+        &mut self,
+        append: &Append,
+        now: UnixMillis,
+    ) -> Result<(AppendReply, Vec<Command>), S::Error> {
+        let tail_before = self.log.tail();
+        let dispositions = self.log.append(&append.events, now)?;
+        let fresh: Vec<&NewEvent> = append
+            .events
+            .iter()
+            .zip(&dispositions)
+            .filter(|(_, disposition)| **disposition == Disposition::Appended)
+            .map(|(event, _)| event)
+            .collect();
+        let commands = self.deliver(tail_before, &fresh, now)?;
+        let reply = AppendReply {
+            dispositions,
+            tail: self.log.cursor(self.log.tail()),
+            delivered: std::mem::take(&mut self.delivered_unreported),
+            heartbeat_losses: std::mem::take(&mut self.losses_unreported),
+        };
+        Ok((reply, commands))
+    }
+
+    fn deliver(
+        &mut self,
+        tail_before: Seq,
+        fresh: &[&NewEvent],
+        now: UnixMillis,
+    ) -> Result<Vec<Command>, S::Error> {
+        let mut commands = Vec::new();
+        let mut ended = Vec::new();
+        for (id, subscription) in &mut self.connections {
+            // Nothing new for it. A batch of duplicates still serves readers that are behind: its
+            // first attempt may have been stored, but answered with an error.
+            if subscription.position() == self.log.tail() {
+                continue;
+            }
+            if now >= subscription.expires_at {
+                ended.push((*id, ByeCode::Expired));
+                continue;
+            }
+            let mut outgoing = Outgoing::default();
+            if subscription.is_ready_at(tail_before) {
+                offer_fresh(&self.log, subscription, tail_before, fresh, &mut outgoing);
+                subscription.note_stall(self.log.tail(), now);
+            } else {
+                subscription.catch_up(&self.log, &mut outgoing, now)?;
+            }
+            if subscription.is_slow(self.log.tail(), now) {
+                ended.push((*id, ByeCode::Slow));
+                continue;
+            }
+            self.delivered_unreported += outgoing.webhooks;
+            push_messages(&self.log, *id, subscription, outgoing, now, &mut commands);
+        }
+        for (id, code) in ended {
+            commands.extend(self.end(id, code));
+        }
+        Ok(commands)
+    }
+
+    /// Opens a connection: finds where it starts and sends what it has credit for. Check of the
+    /// tail and registration happen in this one call, so no event can fall between.
+    pub fn connect(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect,
+        now: UnixMillis,
+    ) -> Result<Connected, StreamError<S::Error>> {
+        self.admit(&connect.edge)?;
+        if self.connections.len() >= CONNECTIONS_PER_STREAM_MAX {
+            return Err(StreamError::Refused(Problem::new(
+                ErrorCode::ConnectionsTooMany,
+                format!("a stream has at most {CONNECTIONS_PER_STREAM_MAX} connections"),
+            )));
+        }
+        self.log.make_used()?;
+        let resolved = self.resolve(&connect.start, connect.on_gap)?;
+        let mut subscription = Subscription::new(connect, resolved.after, now);
+        let mut outgoing = Outgoing::with_lines(self.opening_lines(connect, &resolved));
+        subscription.catch_up(&self.log, &mut outgoing, now)?;
+        self.delivered_unreported += outgoing.webhooks;
+        let mut commands = Vec::new();
+        push_messages(&self.log, id, &subscription, outgoing, now, &mut commands);
+        self.connections.insert(id, subscription);
+        let resumed_from = resolved.fault.map(|_| self.log.cursor(resolved.after));
+        Ok(Connected { resumed_from, commands })
+    }
+
+    fn opening_lines(&self, connect: &Connect, resolved: &Resolved) -> Vec<String> {
+        let cursor = self.log.cursor(resolved.after);
+        let oldest = self.log.cursor(self.log.trimmed());
+        let open = Open {
+            cursor,
+            epoch: cursor.epoch,
+            oldest,
+            tail: self.log.cursor(self.log.tail()),
+            heartbeat_s: connect.heartbeat_s,
+            credit: (!connect.dialect.is_bridged()).then_some(CREDIT_BYTES),
+        };
+        let mut lines = vec![open.to_line()];
+        if let Some((reason, requested)) = &resolved.fault {
+            let gap =
+                Gap { requested: requested.clone(), resumed_from: cursor, oldest, reason: *reason };
+            lines.push(gap.to_line());
+        }
+        lines
+    }
+
+    /// Where to start, or why that can't be.
+    pub(crate) fn resolve(
+        &self,
+        start: &relay_schemas::Start,
+        on_gap: OnGap,
+    ) -> Result<Resolved, StreamError<S::Error>> {
+        let resolved = self.log.resolve(start)?;
+        match (&resolved.fault, on_gap) {
+            (Some((reason, _)), OnGap::Error) => {
+                Err(StreamError::Refused(self.gap_problem(*reason)))
+            }
+            _ => Ok(resolved),
+        }
+    }
+
+    fn gap_problem(&self, reason: GapReason) -> Problem {
+        let (code, message) = match reason {
+            GapReason::Trimmed => {
+                (ErrorCode::CursorTrimmed, "events after this cursor are no longer kept")
+            }
+            GapReason::EpochChanged => (
+                ErrorCode::CursorEpochChanged,
+                "the cursor is of another incarnation of the stream",
+            ),
+            GapReason::Future => (ErrorCode::CursorFuture, "the cursor is after the newest event"),
+            GapReason::Invalid => (ErrorCode::CursorInvalid, "this is not a cursor of this stream"),
+        };
+        Problem::new(code, message)
+            .with("oldest", self.log.cursor(self.log.trimmed()))
+            .with("tail", self.log.cursor(self.log.tail()))
+    }
+
+    /// A text message of a reader: more credit.
+    pub fn message(
+        &mut self,
+        id: ConnectionId,
+        text: &str,
+        now: UnixMillis,
+    ) -> Result<Vec<Command>, S::Error> {
+        let Some(subscription) = self.connections.get_mut(&id) else { return Ok(Vec::new()) };
+        if now >= subscription.expires_at {
+            return Ok(self.end(id, ByeCode::Expired));
+        }
+        match serde_json::from_str(text) {
+            Ok(ClientMessage::Credit { bytes }) if bytes > 0 => {
+                subscription.grant(bytes);
+                let mut outgoing = Outgoing::default();
+                subscription.catch_up(&self.log, &mut outgoing, now)?;
+                self.delivered_unreported += outgoing.webhooks;
+                let mut commands = Vec::new();
+                push_messages(&self.log, id, subscription, outgoing, now, &mut commands);
+                Ok(commands)
+            }
+            Ok(ClientMessage::Unknown) => Ok(Vec::new()),
+            Ok(ClientMessage::Credit { .. }) | Err(_) => Ok(self.end(id, ByeCode::Protocol)),
+        }
+    }
+
+    /// A connection is gone.
+    pub fn closed(&mut self, id: ConnectionId) -> Option<Dialect> {
+        self.connections.remove(&id).map(|subscription| subscription.dialect)
+    }
+
+    /// Ends direct connections whose pings have stopped. `last_ping_at` is the platform's note of
+    /// its last automatic answer; a reader that never pings is not judged.
+    pub fn end_silent(
+        &mut self,
+        last_ping_at: &dyn Fn(ConnectionId) -> Option<UnixMillis>,
+        now: UnixMillis,
+    ) -> Vec<Command> {
+        let silent: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, subscription)| !subscription.dialect.is_bridged())
+            .filter(|(id, subscription)| {
+                let silence_ms_max = u64::from(subscription.heartbeat_s) * 2_500;
+                last_ping_at(**id).is_some_and(|at| now.since_ms(at) > silence_ms_max)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        self.losses_unreported += silent.len() as u64;
+        silent.into_iter().flat_map(|id| self.end(id, ByeCode::Reconnect)).collect()
+    }
+
+    /// Bars an edge and ends its connections.
+    pub fn revoke(&mut self, edge: &EdgeId, now: UnixMillis) -> Result<Vec<Command>, S::Error> {
+        self.log.storage_mut().save_revocation(edge, now)?;
+        let theirs: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, subscription)| subscription.edge == *edge)
+            .map(|(id, _)| *id)
+            .collect();
+        Ok(theirs.into_iter().flat_map(|id| self.end(id, ByeCode::Revoked)).collect())
+    }
+
+    /// Refuses an edge that was revoked.
+    pub fn admit(&self, edge: &EdgeId) -> Result<(), StreamError<S::Error>> {
+        if self.log.storage().is_revoked(edge)? {
+            return Err(StreamError::Refused(relay_schemas::CredentialError::Revoked.into()));
+        }
+        Ok(())
+    }
+
+    /// Ends a connection with a `bye`.
+    fn end(&mut self, id: ConnectionId, code: ByeCode) -> Vec<Command> {
+        let Some(subscription) = self.connections.remove(&id) else { return Vec::new() };
+        let cursor = self.log.cursor(subscription.position());
+        let retry_after_ms = match code {
+            ByeCode::Slow => 1_000,
+            _ => 0,
+        };
+        let line = subscription.bye(code, cursor, retry_after_ms);
+        let messages = subscription.messages(
+            &self.log,
+            Outgoing::with_lines(vec![line]),
+            UnixMillis::default(),
+        );
+        let mut commands: Vec<Command> =
+            messages.into_iter().map(|text| Command::Send { connection: id, text }).collect();
+        commands.push(Command::Close { connection: id, code });
+        commands
+    }
+
+    /// When the object wants to be woken: for retention, or to end a direct connection whose
+    /// credential expires. HTTP connections are ended by the Worker that holds them.
+    pub fn next_alarm(&self) -> Result<Option<UnixMillis>, S::Error> {
+        let expiry = self
+            .connections
+            .values()
+            .filter(|subscription| !subscription.dialect.is_bridged())
+            .map(|subscription| subscription.expires_at)
+            .min();
+        let retention = self.log.storage().oldest()?.map(|row| self.trim_due(row.appended_at));
+        Ok(expiry.into_iter().chain(retention).min())
+    }
+
+    /// Retention is swept in steps, so that a busy stream isn't woken for every old row.
+    fn trim_due(&self, appended_at: UnixMillis) -> UnixMillis {
+        let step_ms = (self.retention_ms / 60).clamp(1, 24 * 3_600_000);
+        let due = (appended_at + self.retention_ms).get();
+        UnixMillis::new(due.div_ceil(step_ms) * step_ms)
+    }
+
+    /// Does what is due.
+    pub fn alarm(&mut self, now: UnixMillis) -> Result<Vec<Command>, S::Error> {
+        self.log.trim_until(now - self.retention_ms)?;
+        let expired: Vec<ConnectionId> = self
+            .connections
+            .iter()
+            .filter(|(_, subscription)| now >= subscription.expires_at)
+            .map(|(id, _)| *id)
+            .collect();
+        Ok(expired.into_iter().flat_map(|id| self.end(id, ByeCode::Expired)).collect())
+    }
+
+    /// Keeps a report with its event.
+    pub fn report(
+        &mut self,
+        edge: &EdgeId,
+        report: Report,
+        now: UnixMillis,
+    ) -> Result<(), StreamError<S::Error>> {
+        self.admit(edge)?;
+        let seq = self.known_position(report.event_id)?;
+        let stored = StoredReport {
+            edge: edge.to_string(),
+            status: report.status,
+            at: now,
+            error: report.error,
+            message: report.message,
+        };
+        self.log.storage_mut().save_report(seq, &stored)?;
+        Ok(())
+    }
+
+    pub(crate) fn known_position(&self, id: EventId) -> Result<Seq, StreamError<S::Error>> {
+        self.log.position_of(id)?.ok_or_else(|| {
+            StreamError::Refused(Problem::new(
+                ErrorCode::EventUnknown,
+                "no event with this id is in your stream",
+            ))
+        })
+    }
+}
+
+fn offer_fresh<S: LogStorage>(
+    log: &Log<S>,
+    subscription: &mut Subscription,
+    tail_before: Seq,
+    fresh: &[&NewEvent],
+    outgoing: &mut Outgoing,
+) {
+    let mut seq = tail_before;
+    for event in fresh {
+        seq = seq.next();
+        let cursor = log.cursor(seq);
+        let flow = subscription.offer(cursor, Some(&event.kind), &event.record, outgoing);
+        if matches!(flow, ControlFlow::Break(())) {
+            return;
+        }
+    }
+}
+
+fn push_messages<S: LogStorage>(
+    log: &Log<S>,
+    connection: ConnectionId,
+    subscription: &Subscription,
+    outgoing: Outgoing,
+    now: UnixMillis,
+    commands: &mut Vec<Command>,
+) {
+    let messages = subscription.messages(log, outgoing, now);
+    commands.extend(messages.into_iter().map(|text| Command::Send { connection, text }));
+    commands.push(Command::Remember { connection });
+}

@@ -1,0 +1,207 @@
+use std::ops::ControlFlow;
+
+use relay_schemas::{
+    BodyMode, BridgeMessage, Bye, ByeCode, Connect, Cursor, Dialect, EdgeId, Gap, GapReason,
+    Heartbeat, KindFilter, Position, Seq, UnixMillis,
+    limits::{CREDIT_BYTES, CREDIT_BYTES_MAX, SLOW_LAG_EVENTS, SLOW_STALL_MS},
+    record_kind, rewrite_body, write_webhook_frame,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{log::Log, storage::LogStorage};
+
+/// One reader: a position and a credit, and nothing queued for it. Small enough for a WebSocket's
+/// attachment (16 KiB), where it outlives the object's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// Who reads.
+    pub edge: EdgeId,
+    /// How frames are sent.
+    pub dialect: Dialect,
+    /// When the credential expires.
+    pub expires_at: UnixMillis,
+    /// When it was opened.
+    pub opened_at: UnixMillis,
+    /// Seconds between heartbeats.
+    pub heartbeat_s: u32,
+    kinds: KindFilter,
+    body: BodyMode,
+    position: Seq,
+    n: u64,
+    credit_bytes: i64,
+    stalled_since: Option<UnixMillis>,
+}
+
+/// What is sent to a reader in one go.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    lines: Vec<String>,
+    /// How many of the lines are webhooks.
+    pub webhooks: u64,
+    passed_over: bool,
+}
+
+impl Outgoing {
+    /// Starts with control frames.
+    pub fn with_lines(lines: Vec<String>) -> Self {
+        Self { lines, ..Self::default() }
+    }
+}
+
+impl Subscription {
+    /// A reader that starts after `after`.
+    pub fn new(connect: &Connect, after: Seq, now: UnixMillis) -> Self {
+        Self {
+            edge: connect.edge.clone(),
+            dialect: connect.dialect,
+            expires_at: connect.expires_at,
+            opened_at: now,
+            heartbeat_s: connect.heartbeat_s,
+            kinds: connect.kinds.clone(),
+            body: connect.body,
+            position: after,
+            n: 0,
+            credit_bytes: CREDIT_BYTES,
+            stalled_since: None,
+        }
+    }
+
+    /// The position reached.
+    pub fn position(&self) -> Seq {
+        self.position
+    }
+
+    /// Whether the next event would be sent at once.
+    pub fn is_ready_at(&self, tail: Seq) -> bool {
+        self.position == tail && self.credit_bytes > 0
+    }
+
+    /// Lets so many more bytes be sent.
+    pub fn grant(&mut self, bytes: i64) {
+        self.credit_bytes = self.credit_bytes.saturating_add(bytes.max(0)).min(CREDIT_BYTES_MAX);
+        if self.credit_bytes > 0 {
+            self.stalled_since = None;
+        }
+    }
+
+    /// Takes the event at `seq`: sends it, passes over it, or stops for want of credit. A frame
+    /// is sent whole, so credit can end below zero by one frame.
+    pub fn offer(
+        &mut self,
+        cursor: Cursor,
+        kind: Option<&str>,
+        record: &str,
+        outgoing: &mut Outgoing,
+    ) -> ControlFlow<()> {
+        debug_assert_eq!(cursor.seq, self.position.next(), "events are offered in order");
+        if self.credit_bytes <= 0 {
+            return ControlFlow::Break(());
+        }
+        self.position = cursor.seq;
+        if !self.passes(kind, record) {
+            outgoing.passed_over = true;
+            return ControlFlow::Continue(());
+        }
+        self.n += 1;
+        let mut line = String::new();
+        write_webhook_frame(cursor, self.n, &rewrite_body(record, self.body), &mut line);
+        self.credit_bytes -= i64::try_from(line.len()).unwrap_or(i64::MAX);
+        outgoing.lines.push(line);
+        outgoing.webhooks += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn passes(&self, kind: Option<&str>, record: &str) -> bool {
+        self.kinds.is_open()
+            || match kind {
+                Some(kind) => self.kinds.passes(kind),
+                None => record_kind(record).is_some_and(|kind| self.kinds.passes(&kind)),
+            }
+    }
+
+    /// Reads on from the log until the tail or the end of the credit.
+    pub fn catch_up<S: LogStorage>(
+        &mut self,
+        log: &Log<S>,
+        outgoing: &mut Outgoing,
+        now: UnixMillis,
+    ) -> Result<(), S::Error> {
+        if self.credit_bytes > 0 {
+            self.pass_trimmed(log, outgoing);
+            log.read(self.position, &mut |seq, record| {
+                self.offer(log.cursor(seq), None, record, outgoing)
+            })?;
+        }
+        self.note_stall(log.tail(), now);
+        Ok(())
+    }
+
+    /// Retention can overtake a reader that has no credit. It is told what is missing, as a
+    /// reader that comes back would be.
+    fn pass_trimmed<S: LogStorage>(&mut self, log: &Log<S>, outgoing: &mut Outgoing) {
+        if self.position >= log.trimmed() {
+            return;
+        }
+        let oldest = log.cursor(log.trimmed());
+        let gap = Gap {
+            requested: log.cursor(self.position).to_string(),
+            resumed_from: oldest,
+            oldest,
+            reason: GapReason::Trimmed,
+        };
+        outgoing.lines.push(gap.to_line());
+        self.position = log.trimmed();
+    }
+
+    /// Goes back to `tail` when the position lies after it: the object was reset before the events
+    /// between were durable, and its sends, which wait for that, were never made.
+    pub(crate) fn go_back_to(&mut self, tail: Seq) {
+        self.position = self.position.min(tail);
+    }
+
+    /// Notes since when events wait for credit.
+    pub fn note_stall(&mut self, tail: Seq, now: UnixMillis) {
+        if self.credit_bytes <= 0 && self.position < tail {
+            self.stalled_since.get_or_insert(now);
+        }
+    }
+
+    /// Whether the reader is far behind and makes no progress.
+    pub fn is_slow(&self, tail: Seq, now: UnixMillis) -> bool {
+        tail.distance_from(self.position) >= SLOW_LAG_EVENTS
+            && self.stalled_since.is_some_and(|since| now.since_ms(since) >= SLOW_STALL_MS)
+    }
+
+    /// The messages for a reader's socket: frames one by one on a direct WebSocket, all lines in
+    /// one message to the Worker that holds an HTTP reader.
+    pub fn messages<S: LogStorage>(
+        &self,
+        log: &Log<S>,
+        outgoing: Outgoing,
+        now: UnixMillis,
+    ) -> Vec<String> {
+        let mut lines = outgoing.lines;
+        let (cursor, tail) = (log.cursor(self.position), log.cursor(log.tail()));
+        if !self.dialect.is_bridged() {
+            if lines.is_empty() && outgoing.passed_over {
+                lines.push(Heartbeat::new(cursor, tail, self.n, now).to_line());
+            }
+            return lines;
+        }
+        if lines.is_empty() && !outgoing.passed_over {
+            return Vec::new();
+        }
+        let mut text = String::with_capacity(lines.iter().map(|line| line.len() + 1).sum());
+        for line in &lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        let position = Position { cursor, tail, n: self.n };
+        vec![BridgeMessage { position, lines: &text }.encode()]
+    }
+
+    /// The frame that ends this reader.
+    pub fn bye(&self, code: ByeCode, cursor: Cursor, retry_after_ms: u64) -> String {
+        Bye { code, retry_after_ms, cursor }.to_line()
+    }
+}
