@@ -1,0 +1,133 @@
+use std::rc::Rc;
+
+use futures::StreamExt;
+use relay_schemas::{
+    Claims, CredentialError, ErrorCode, Problem, Scope, UnixMillis,
+    limits::{REQUEST_BYTES_MAX, REQUEST_ID_LENGTH_MAX},
+};
+use worker::{Context, Env, Request, Url};
+
+use crate::{host, settings::Settings};
+
+/// One HTTP request and what is needed to answer it.
+pub(crate) struct Call {
+    pub(crate) request: Request,
+    pub(crate) url: Url,
+    pub(crate) env: Env,
+    pub(crate) context: Context,
+    pub(crate) settings: Rc<Settings>,
+    pub(crate) request_id: String,
+    pub(crate) now: UnixMillis,
+}
+
+impl Call {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        self.request.headers().get(name).ok().flatten()
+    }
+
+    /// Decoded query pairs.
+    pub(crate) fn query(&self) -> Vec<(String, String)> {
+        self.url
+            .query_pairs()
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect()
+    }
+
+    /// One query parameter.
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        self.query().into_iter().find(|(found, _)| found == name).map(|(_, value)| value)
+    }
+
+    fn bearer(&self) -> Result<String, CredentialError> {
+        let header = self.header("Authorization").ok_or(CredentialError::Missing)?;
+        let (scheme, token) = header.split_once(' ').ok_or(CredentialError::Missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(CredentialError::Missing);
+        }
+        Ok(token.trim().to_owned())
+    }
+
+    /// Reads the caller's credential. What the caller says of itself in headers is at most
+    /// compared with it.
+    pub(crate) fn edge(&self, scope: Scope) -> Result<Claims, Problem> {
+        let claims = self.settings.signing_keys.read(&self.bearer()?, self.now)?;
+        claims.require(scope)?;
+        let contradicts = |header: &str, actual: Option<&str>| {
+            self.header(header).is_some_and(|said| actual.is_some_and(|actual| actual != said))
+        };
+        if contradicts("X-Edge-User-Id", Some(claims.user.as_str()))
+            || contradicts("X-Edge-Name", claims.name.as_deref())
+        {
+            return Err(Problem::new(
+                ErrorCode::IdentityMismatch,
+                "X-Edge-User-Id or X-Edge-Name is not what the credential says",
+            ));
+        }
+        Ok(claims)
+    }
+
+    /// Refuses everybody but the operator.
+    pub(crate) fn require_operator(&self) -> Result<(), Problem> {
+        if self.settings.is_admin_token(&self.bearer()?) {
+            Ok(())
+        } else {
+            Err(CredentialError::Invalid.into())
+        }
+    }
+
+    /// The body of a request that isn't a webhook.
+    pub(crate) async fn small_body(&mut self) -> Result<Vec<u8>, Problem> {
+        self.require_json()?;
+        self.body(REQUEST_BYTES_MAX).await
+    }
+
+    /// Refuses a body that doesn't say that it is JSON.
+    pub(crate) fn require_json(&self) -> Result<(), Problem> {
+        let content_type = self.header("Content-Type").unwrap_or_default();
+        let media_type = content_type.split(';').next().unwrap_or_default().trim();
+        if media_type.eq_ignore_ascii_case("application/json") {
+            return Ok(());
+        }
+        Err(Problem::new(ErrorCode::ContentTypeUnsupported, "send Content-Type: application/json"))
+    }
+
+    /// The body, read no further than the limit.
+    pub(crate) async fn body(&mut self, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+        let too_large = || {
+            Problem::new(ErrorCode::BodyTooLarge, format!("the body may have {bytes_max} bytes"))
+        };
+        let unread = |_| Problem::new(ErrorCode::BodyNotJson, "the body could not be read");
+        let announced =
+            self.header("Content-Length").and_then(|length| length.parse::<usize>().ok());
+        match announced {
+            Some(length) if length > bytes_max => Err(too_large()),
+            Some(_) => {
+                let body = self.request.bytes().await.map_err(unread)?;
+                if body.len() > bytes_max { Err(too_large()) } else { Ok(body) }
+            }
+            None => {
+                let Ok(mut stream) = self.request.stream() else { return Ok(Vec::new()) };
+                let mut body = Vec::new();
+                while let Some(chunk) = stream.next().await {
+                    body.extend_from_slice(&chunk.map_err(unread)?);
+                    if body.len() > bytes_max {
+                        return Err(too_large());
+                    }
+                }
+                Ok(body)
+            }
+        }
+    }
+}
+
+/// The caller's request id if it is a plain short word, else a new one.
+pub(crate) fn request_id_of(request: &Request) -> String {
+    let given = request.headers().get("X-Request-Id").ok().flatten();
+    given
+        .filter(|id| {
+            (1..=REQUEST_ID_LENGTH_MAX).contains(&id.len())
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        })
+        .unwrap_or_else(host::random_name)
+}

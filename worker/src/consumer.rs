@@ -1,0 +1,270 @@
+//! The queue's consumer. Its steps, and why each may be repeated:
+//!
+//! 1. Decode: pure.
+//! 2. Read a body that was too large for the queue: a read.
+//! 3. Route and group: pure.
+//! 4. Append, one call per stream: the stream recognises what it has.
+//! 5. Acknowledge what was stored, give back what was not: a message that is delivered again is
+//!    found to be a duplicate in step 4.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use relay_durable::{Rule, route};
+use relay_schemas::{
+    Append, AppendReply, Counter, DeadLetter, Disposition, Envelope, Histogram, NewEvent,
+    QueueMessage, Record, RecordParts, StreamKey, UnixMillis,
+    limits::{APPEND_BYTES_MAX, DELIVERY_ATTEMPTS_MAX},
+};
+use serde_json::json;
+use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
+use worker::Env;
+use worker_sys::{Context as ContextSys, Message as MessageSys, MessageBatch as MessageBatchSys};
+
+use crate::{
+    dead_letters, host,
+    log::{self, Level},
+    metrics, stream_client,
+    webhook::send_text,
+};
+
+const RETRY_DELAY_S_MAX: u32 = 1_800;
+
+/// The platform's entry point. Exported by hand, because the library's own drops the handle of a
+/// message that it can't decode, which is then taken as processed, and hides `attempts`.
+#[wasm_bindgen]
+pub async fn queue(batch: MessageBatchSys, env: Env, _context: ContextSys) -> JsValue {
+    let name: String = batch.queue().map(Into::into).unwrap_or_default();
+    let messages: Vec<Delivery> = batch
+        .messages()
+        .map(|messages| messages.iter().map(Delivery::new).collect())
+        .unwrap_or_default();
+    if name.contains("dead-letters") {
+        dead_letters::keep(messages, &env).await;
+    } else {
+        consume(messages, &env).await;
+    }
+    if metrics::is_flush_due() {
+        metrics::flush(&env).await;
+    }
+    JsValue::UNDEFINED
+}
+
+/// One message of a batch, with its handle.
+pub(crate) struct Delivery {
+    inner: MessageSys,
+    /// The queue's id for it.
+    pub(crate) id: String,
+    /// How often it has been delivered, this time included.
+    pub(crate) attempts: u32,
+    /// When the queue took it.
+    pub(crate) sent_at: UnixMillis,
+    /// Its text; what isn't text is written as JSON.
+    pub(crate) text: String,
+}
+
+impl Delivery {
+    fn new(value: JsValue) -> Self {
+        let inner: MessageSys = value.unchecked_into();
+        let attempts = js_sys::Reflect::get(&inner, &"attempts".into()).ok();
+        let body = inner.body().unwrap_or(JsValue::UNDEFINED);
+        let text = body.as_string().or_else(|| js_sys::JSON::stringify(&body).ok().map(Into::into));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small and whole"
+        )]
+        Self {
+            id: inner.id().map(Into::into).unwrap_or_default(),
+            attempts: attempts.and_then(|value| value.as_f64()).unwrap_or(1.0) as u32,
+            sent_at: UnixMillis::new(inner.timestamp().map_or(0.0, |date| date.get_time()) as u64),
+            text: text.unwrap_or_default(),
+            inner,
+        }
+    }
+
+    /// Takes the message off the queue.
+    pub(crate) fn acknowledge(&self) {
+        let _ = self.inner.ack();
+    }
+
+    /// Gives the message back, for later.
+    pub(crate) fn retry(&self) {
+        let delay_s = 2_u32.saturating_pow(self.attempts).min(RETRY_DELAY_S_MAX);
+        let options = js_sys::Object::new();
+        let _ = js_sys::Reflect::set(&options, &"delaySeconds".into(), &delay_s.into());
+        let _ = self.inner.retry(options.into());
+        metrics::add(Counter::Retried, 1);
+    }
+}
+
+/// Why a message has not reached its stream.
+enum Failure {
+    /// It never will.
+    Permanent(String),
+    /// It may next time.
+    Passing(String),
+}
+
+/// An event on its way, with the message that it came in.
+struct Routed {
+    message: usize,
+    event: NewEvent,
+    rule: Rule,
+}
+
+async fn consume(messages: Vec<Delivery>, env: &Env) {
+    let started_at = host::now();
+    let mut streams: BTreeMap<StreamKey, Vec<Routed>> = BTreeMap::new();
+    for (index, message) in messages.iter().enumerate() {
+        match read(message, index, env).await {
+            Ok((stream, routed)) => {
+                let waited_ms = started_at.since_ms(routed.event.received_at);
+                metrics::record(|delta| delta.observe(Histogram::QueueLatency, waited_ms));
+                streams.entry(stream).or_default().push(routed);
+            }
+            Err(failure) => give_up_or_retry(message, failure, env).await,
+        }
+    }
+    let appends = streams.into_iter().flat_map(|(stream, routed)| split(stream, routed));
+    join_all(appends.map(|(stream, routed)| append(stream, routed, &messages, env))).await;
+}
+
+/// Steps 1 to 3 for one message.
+async fn read(message: &Delivery, index: usize, env: &Env) -> Result<(StreamKey, Routed), Failure> {
+    let (header, inline_body) = QueueMessage::decode(&message.text)
+        .map_err(|error| Failure::Permanent(format!("undecodable: {error}")))?;
+    let stored_body = match &header.stored_body {
+        Some(stored) => Some(load_body(env, &stored.key).await?),
+        None => None,
+    };
+    let body = stored_body.as_deref().unwrap_or(inline_body.as_bytes());
+    let envelope = Envelope::parse(body)
+        .map_err(|error| Failure::Permanent(format!("undecodable: {error}")))?;
+    let decision = route(&envelope);
+    let kind = envelope.kind.to_string();
+    let record = Record::new(&RecordParts {
+        id: header.id,
+        received_at: header.received_at,
+        kind: &kind,
+        organization: &decision.stream.organization,
+        channel: &decision.stream.channel,
+        delivery: header.delivery.as_deref(),
+        headers: &header.headers,
+        body: envelope.body(),
+    });
+    let event = NewEvent {
+        id: header.id,
+        kind,
+        received_at: header.received_at,
+        record: record.into_string(),
+    };
+    Ok((decision.stream, Routed { message: index, event, rule: decision.rule }))
+}
+
+async fn load_body(env: &Env, key: &str) -> Result<Vec<u8>, Failure> {
+    let passing = |error: worker::Error| Failure::Passing(format!("bucket_unavailable: {error}"));
+    let object =
+        env.bucket("BUCKET").map_err(passing)?.get(key).execute().await.map_err(passing)?;
+    let object = object.ok_or_else(|| Failure::Permanent("body_missing".into()))?;
+    let body = object.body().ok_or_else(|| Failure::Permanent("body_missing".into()))?;
+    body.bytes().await.map_err(passing)
+}
+
+/// One call per stream, unless the bodies together are too large for one.
+fn split(stream: StreamKey, routed: Vec<Routed>) -> Vec<(StreamKey, Vec<Routed>)> {
+    let mut groups: Vec<(StreamKey, Vec<Routed>)> = Vec::new();
+    let mut bytes = usize::MAX;
+    for event in routed {
+        bytes = bytes.saturating_add(event.event.record.len());
+        match groups.last_mut() {
+            Some((_, group)) if bytes <= APPEND_BYTES_MAX => group.push(event),
+            _ => {
+                bytes = event.event.record.len();
+                groups.push((stream.clone(), vec![event]));
+            }
+        }
+    }
+    groups
+}
+
+/// Steps 4 and 5 for one stream.
+async fn append(stream: StreamKey, routed: Vec<Routed>, messages: &[Delivery], env: &Env) {
+    let places: Vec<(usize, Rule)> =
+        routed.iter().map(|event| (event.message, event.rule)).collect();
+    let events: Vec<NewEvent> = routed.into_iter().map(|event| event.event).collect();
+    let received_at: Vec<UnixMillis> = events.iter().map(|event| event.received_at).collect();
+    let name = stream.to_string();
+    let append = Append { stream, events };
+    let reply: worker::Result<AppendReply> =
+        stream_client::ask(env, "STREAMS", &name, "/append", append.encode()).await;
+    match reply {
+        Ok(reply) => {
+            count(&append.stream, &reply, &places, &received_at);
+            places.iter().for_each(|(message, _)| messages[*message].acknowledge());
+            log::line(
+                Level::Info,
+                "events_appended",
+                "",
+                json!({ "stream": name, "events": places.len(), "tail": reply.tail.to_string() }),
+            );
+        }
+        Err(error) => {
+            let text: String = error.to_string().chars().take(200).collect();
+            log::line(Level::Warn, "append_failed", "", json!({ "stream": name, "error": text }));
+            for (message, _) in places {
+                let failure = Failure::Passing(format!("stream_unavailable: {text}"));
+                give_up_or_retry(&messages[message], failure, env).await;
+            }
+        }
+    }
+}
+
+fn count(
+    stream: &StreamKey,
+    reply: &AppendReply,
+    places: &[(usize, Rule)],
+    received_at: &[UnixMillis],
+) {
+    let now = host::now();
+    let appended =
+        reply.dispositions.iter().filter(|found| **found == Disposition::Appended).count() as u64;
+    metrics::record(|delta| {
+        delta.touch(stream, reply.tail, now);
+        delta.add(Counter::Appended, appended);
+        delta.add(Counter::Duplicates, reply.dispositions.len() as u64 - appended);
+        delta.add(Counter::Delivered, reply.delivered);
+        delta.add(Counter::HeartbeatLosses, reply.heartbeat_losses);
+        for (_, rule) in places {
+            if rule.is_person() {
+                delta.add(Counter::Routed(rule.as_str()), 1);
+            } else {
+                delta.add(Counter::Unroutable, 1);
+            }
+        }
+        for at in received_at {
+            delta.observe(Histogram::WebhookToAppend, now.since_ms(*at));
+        }
+    });
+}
+
+/// A message that can't succeed, or has been tried often enough, goes to the dead letters with
+/// its reason. If even that fails, the platform moves it there by itself after the last retry.
+async fn give_up_or_retry(message: &Delivery, failure: Failure, env: &Env) {
+    let (reason, is_last) = match failure {
+        Failure::Permanent(reason) => (reason, true),
+        Failure::Passing(reason) => (reason, message.attempts >= DELIVERY_ATTEMPTS_MAX),
+    };
+    if !is_last {
+        message.retry();
+        return;
+    }
+    let letter = DeadLetter::new(message.id.clone(), reason, message.attempts, message.sent_at);
+    match send_text(env, "DEAD_LETTERS", &letter.encode(&message.text)).await {
+        Ok(()) => message.acknowledge(),
+        Err(error) => {
+            log::platform_error("dead_letter_not_sent", "", &error);
+            message.retry();
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! EdgeRelay's Worker: routes, the queue's consumer, and the objects, as thin shells over the
+//! platform. Decisions are made in `relay-durable` and `relay-schemas`; this crate knows no policy.
+
+#![cfg(target_arch = "wasm32")]
+// The exports that `wasm-bindgen` and the object macro write are unsafe, public and undocumented;
+// no code here is unsafe.
+#![allow(unsafe_code, unreachable_pub, missing_docs)]
+
+mod admin;
+mod bridge;
+mod call;
+mod consumer;
+mod dead_letters;
+mod directory_object;
+mod events;
+mod host;
+mod log;
+mod metrics;
+mod operations;
+mod operations_object;
+mod respond;
+mod router;
+mod settings;
+mod sql_storage;
+mod stream_client;
+mod stream_object;
+mod webhook;
+
+pub use directory_object::DirectoryObject;
+pub use operations_object::OperationsObject;
+pub use stream_object::StreamObject;
+
+use worker::{Context, Env, Request, Response, event};
+
+#[event(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
+    router::answer(request, env, context).await
+}

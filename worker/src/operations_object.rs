@@ -1,0 +1,154 @@
+use std::cell::RefCell;
+
+use relay_durable::MetricsRegistry;
+use relay_schemas::{MetricsDelta, UnixMillis};
+use serde::Serialize;
+use worker::{
+    DurableObject, Env, Error, Request, Response, Result, SqlStorageValue as Value, State,
+    WebSocket, WebSocketIncomingMessage, durable_object,
+};
+
+use crate::{host, log, respond};
+
+/// Counters are kept in memory and written at most so often; what an eviction takes in between is
+/// a counter's restart to Prometheus.
+const SAVE_INTERVAL_MS: u64 = 60_000;
+const STREAMS_LISTED_MAX: usize = 1_000;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS registry (id INTEGER PRIMARY KEY CHECK (id = 1), registry TEXT NOT NULL);
+";
+
+/// Adds up the counts of all isolates, and knows which streams there are.
+#[durable_object]
+pub struct OperationsObject {
+    state: State,
+    _env: Env,
+    registry: RefCell<Option<Registry>>,
+}
+
+struct Registry {
+    metrics: MetricsRegistry,
+    saved_at: UnixMillis,
+}
+
+#[derive(Serialize)]
+struct Overview<'a> {
+    counters: serde_json::Value,
+    streams: Vec<StreamEntry<'a>>,
+    streams_total: usize,
+}
+
+#[derive(Serialize)]
+struct StreamEntry<'a> {
+    stream: &'a str,
+    tail: String,
+    appended_at: String,
+}
+
+impl DurableObject for OperationsObject {
+    fn new(state: State, env: Env) -> Self {
+        Self { state, _env: env, registry: RefCell::new(None) }
+    }
+
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let body = request.text().await?;
+        let path = request.path();
+        let mut slot = self.registry.borrow_mut();
+        if slot.is_none() {
+            *slot = Some(self.load()?);
+        }
+        let registry = slot.as_mut().expect("just loaded");
+        let outcome = match path.as_str() {
+            "/report" => {
+                self.report(registry, &body)?;
+                respond::json(200, &serde_json::json!({}))
+            }
+            "/metrics" => respond::text_of(
+                200,
+                "text/plain; version=0.0.4",
+                registry.metrics.render(env!("CARGO_PKG_VERSION")),
+            ),
+            "/state" => respond::json(200, &overview(&registry.metrics, &body)),
+            _ => return Response::error("no such command", 404),
+        };
+        outcome.or_else(|problem| respond::problem(&problem))
+    }
+
+    async fn alarm(&self) -> Result<Response> {
+        Response::empty()
+    }
+
+    async fn websocket_message(&self, _: WebSocket, _: WebSocketIncomingMessage) -> Result<()> {
+        Ok(())
+    }
+
+    async fn websocket_close(&self, _: WebSocket, _: usize, _: String, _: bool) -> Result<()> {
+        Ok(())
+    }
+
+    async fn websocket_error(&self, _: WebSocket, error: Error) -> Result<()> {
+        log::platform_error("operations_socket", "", &error);
+        Ok(())
+    }
+}
+
+impl OperationsObject {
+    fn load(&self) -> Result<Registry> {
+        let sql = self.state.storage().sql();
+        sql.exec(SCHEMA, None)?;
+        let row = sql.exec("SELECT registry FROM registry", None)?.raw().next().transpose()?;
+        let metrics = match row.and_then(|row| row.into_iter().next()) {
+            Some(Value::String(text)) => serde_json::from_str(&text).unwrap_or_default(),
+            _ => MetricsRegistry::default(),
+        };
+        Ok(Registry { metrics, saved_at: UnixMillis::default() })
+    }
+
+    fn report(&self, registry: &mut Registry, body: &str) -> Result<()> {
+        let delta: MetricsDelta = serde_json::from_str(body)?;
+        let is_new_stream = registry.metrics.merge(delta);
+        let now = host::now();
+        if is_new_stream || now.since_ms(registry.saved_at) >= SAVE_INTERVAL_MS {
+            let text = serde_json::to_string(&registry.metrics)?;
+            self.state.storage().sql().exec(
+                "INSERT INTO registry (id, registry) VALUES (1, ?)
+                 ON CONFLICT (id) DO UPDATE SET registry = excluded.registry",
+                vec![Value::String(text)],
+            )?;
+            registry.saved_at = now;
+        }
+        Ok(())
+    }
+}
+
+/// `organization` may be empty, for all.
+fn overview<'a>(metrics: &'a MetricsRegistry, organization: &str) -> Overview<'a> {
+    let counters = [
+        "webhooks_total",
+        "events_appended_total",
+        "events_duplicate_total",
+        "events_unroutable_total",
+        "events_delivered_total",
+        "dead_letters_total",
+        "queue_retries_total",
+        "reports_total",
+    ];
+    let is_wanted =
+        |stream: &str| organization.is_empty() || stream.split('/').next() == Some(organization);
+    let streams: Vec<StreamEntry<'a>> = metrics
+        .streams()
+        .iter()
+        .filter(|(stream, _)| is_wanted(stream))
+        .map(|(stream, touch)| StreamEntry {
+            stream,
+            tail: touch.tail.to_string(),
+            appended_at: touch.at.to_string(),
+        })
+        .collect();
+    Overview {
+        counters: counters.iter().map(|name| (*name, metrics.total(name))).collect(),
+        streams_total: streams.len(),
+        streams: streams.into_iter().take(STREAMS_LISTED_MAX).collect(),
+    }
+}

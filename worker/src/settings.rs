@@ -1,0 +1,108 @@
+use std::{cell::OnceCell, rc::Rc, str::FromStr};
+
+use relay_schemas::{
+    ErrorCode, Problem, SecretList, SigningKeys,
+    limits::{
+        DEDUPLICATION_WINDOW_MS, RETENTION_DAYS_DEFAULT, RETRY_AGE_DEFAULT_S, STREAM_AGE_MS,
+        TIMESTAMP_WINDOW_MS,
+    },
+};
+use worker::Env;
+
+const DAY_MS: f64 = 86_400_000.0;
+
+/// What an operator has set, checked.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// `LINEAR_WEBHOOK_SECRET`
+    pub(crate) webhook_secrets: SecretList,
+    /// `EDGE_SECRET`
+    pub(crate) signing_keys: SigningKeys,
+    /// `ADMIN_TOKEN`
+    admin_token: String,
+    /// `WEBHOOK_RETRY_AGE_S`
+    pub(crate) retry_age_ms: u64,
+    /// `RETENTION_DAYS`
+    pub(crate) retention_ms: u64,
+    /// `STREAM_AGE_MAX_S`
+    pub(crate) stream_age_ms: (u64, u64),
+    /// `ENVIRONMENT`
+    pub(crate) environment: String,
+}
+
+thread_local! {
+    static SETTINGS: OnceCell<Rc<Settings>> = const { OnceCell::new() };
+}
+
+impl Settings {
+    /// Reads the settings once per isolate; they change only with a deployment.
+    pub(crate) fn of(env: &Env) -> Result<Rc<Self>, Problem> {
+        SETTINGS.with(|cell| {
+            if let Some(settings) = cell.get() {
+                return Ok(Rc::clone(settings));
+            }
+            let settings = Rc::new(Self::read(env)?);
+            Ok(Rc::clone(cell.get_or_init(|| settings)))
+        })
+    }
+
+    fn read(env: &Env) -> Result<Self, Problem> {
+        let webhook_secrets = SecretList::parse(&required(env, "LINEAR_WEBHOOK_SECRET")?)
+            .map_err(|error| wrong("LINEAR_WEBHOOK_SECRET", error))?;
+        let signing_keys = SigningKeys::parse(&required(env, "EDGE_SECRET")?)
+            .map_err(|error| wrong("EDGE_SECRET", error))?;
+        let admin_token = required(env, "ADMIN_TOKEN")?;
+        if admin_token.len() < 16 {
+            return Err(wrong("ADMIN_TOKEN", "write at least 16 characters"));
+        }
+        let retry_age_s: u64 = number(env, "WEBHOOK_RETRY_AGE_S", RETRY_AGE_DEFAULT_S)?;
+        let retry_age_ms = retry_age_s.saturating_mul(1000).max(TIMESTAMP_WINDOW_MS);
+        if retry_age_ms > DEDUPLICATION_WINDOW_MS - TIMESTAMP_WINDOW_MS {
+            let limit = (DEDUPLICATION_WINDOW_MS - TIMESTAMP_WINDOW_MS) / 1000;
+            return Err(wrong("WEBHOOK_RETRY_AGE_S", format!("write at most {limit} seconds")));
+        }
+        let retention_days: f64 = number(env, "RETENTION_DAYS", RETENTION_DAYS_DEFAULT)?;
+        if !(retention_days > 0.0 && retention_days <= 3650.0) {
+            return Err(wrong("RETENTION_DAYS", "write a number of days above 0, at most 3650"));
+        }
+        let age_max_ms = number(env, "STREAM_AGE_MAX_S", STREAM_AGE_MS.1 / 1000)?.max(1) * 1000;
+        Ok(Self {
+            webhook_secrets,
+            signing_keys,
+            admin_token,
+            retry_age_ms,
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "in range"
+            )]
+            retention_ms: (retention_days * DAY_MS) as u64,
+            stream_age_ms: (STREAM_AGE_MS.0.min(age_max_ms / 2), age_max_ms),
+            environment: optional(env, "ENVIRONMENT").unwrap_or_else(|| "local".into()),
+        })
+    }
+
+    /// Compares in time that does not depend on where a difference lies.
+    pub(crate) fn is_admin_token(&self, token: &str) -> bool {
+        use subtle::ConstantTimeEq;
+        self.admin_token.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+}
+
+fn optional(env: &Env, name: &str) -> Option<String> {
+    env.var(name).ok().map(|value| value.to_string()).filter(|value| !value.is_empty())
+}
+
+fn required(env: &Env, name: &str) -> Result<String, Problem> {
+    optional(env, name)
+        .ok_or_else(|| wrong(name, format!("not set: run 'wrangler secret put {name}'")))
+}
+
+fn number<T: FromStr>(env: &Env, name: &str, default: T) -> Result<T, Problem> {
+    optional(env, name)
+        .map_or(Ok(default), |text| text.parse().map_err(|_| wrong(name, "write a number")))
+}
+
+fn wrong(name: &str, what: impl std::fmt::Display) -> Problem {
+    Problem::new(ErrorCode::Misconfigured, format!("{name}: {what}")).with("setting", name)
+}

@@ -1,0 +1,111 @@
+//! Calls from the Worker to objects.
+
+use relay_schemas::{Connect, Problem, StreamKey};
+use serde::de::DeserializeOwned;
+use worker::{Env, Headers, Method, Request, RequestInit, Response, Stub};
+
+use crate::{log, respond};
+
+/// The header that a connect command travels in; the upgrade request has no body.
+pub(crate) const CONNECT_HEADER: &str = "X-Relay-Connect";
+/// Where reading starts, when elsewhere than asked.
+pub(crate) const RESUMED_FROM_HEADER: &str = "Relay-Resumed-From";
+
+fn stub(env: &Env, binding: &str, name: &str) -> worker::Result<Stub> {
+    env.durable_object(binding)?.get_by_name(name)
+}
+
+/// Posts to an object and fails unless it answers 200.
+pub(crate) async fn post_to_object(
+    env: &Env,
+    binding: &str,
+    name: &str,
+    path: &str,
+    body: String,
+) -> worker::Result<Response> {
+    let response = post(env, binding, name, path, body).await?;
+    if response.status_code() == 200 {
+        return Ok(response);
+    }
+    Err(worker::Error::RustError(format!("{binding}{path} answered {}", response.status_code())))
+}
+
+async fn post(
+    env: &Env,
+    binding: &str,
+    name: &str,
+    path: &str,
+    body: String,
+) -> worker::Result<Response> {
+    let mut init = RequestInit::new();
+    init.with_method(Method::Post).with_body(Some(body.into()));
+    let request = Request::new_with_init(&format!("https://object{path}"), &init)?;
+    stub(env, binding, name)?.fetch_with_request(request).await
+}
+
+/// Asks an object and hands its answer, good or bad, to the caller of the relay.
+pub(crate) async fn relay_answer(
+    env: &Env,
+    binding: &str,
+    name: &str,
+    path: &str,
+    body: String,
+    request_id: &str,
+) -> Result<Response, Problem> {
+    let unavailable = |error: worker::Error| {
+        log::platform_error("object_unavailable", request_id, &error);
+        respond::unavailable()
+    };
+    let mut response = post(env, binding, name, path, body).await.map_err(unavailable)?;
+    let status = response.status_code();
+    let retry_after = response.headers().get("Retry-After").ok().flatten();
+    let text = response.text().await.map_err(unavailable)?;
+    let answer = respond::text_of(status, "application/json", text)?;
+    if let Some(seconds) = retry_after {
+        answer.headers().set("Retry-After", &seconds).map_err(unavailable)?;
+    }
+    Ok(answer)
+}
+
+/// Asks an object for a value.
+pub(crate) async fn ask<T: DeserializeOwned>(
+    env: &Env,
+    binding: &str,
+    name: &str,
+    path: &str,
+    body: String,
+) -> worker::Result<T> {
+    post_to_object(env, binding, name, path, body).await?.json().await
+}
+
+/// Opens a WebSocket to a stream's object.
+pub(crate) async fn connect(
+    env: &Env,
+    stream: &StreamKey,
+    connect: &Connect,
+) -> worker::Result<Response> {
+    let headers = Headers::new();
+    headers.set("Upgrade", "websocket")?;
+    headers.set(CONNECT_HEADER, &ascii_json(&serde_json::to_string(connect)?))?;
+    let mut init = RequestInit::new();
+    init.with_method(Method::Get).with_headers(headers);
+    let request = Request::new_with_init("https://object/connect", &init)?;
+    stub(env, "STREAMS", &stream.to_string())?.fetch_with_request(request).await
+}
+
+/// Headers hold bytes, not text: what isn't ASCII is written as JSON escapes.
+fn ascii_json(json: &str) -> String {
+    use std::fmt::Write;
+    let mut ascii = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            ascii.push(character);
+        } else {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                let _ = write!(ascii, "\\u{unit:04x}");
+            }
+        }
+    }
+    ascii
+}
