@@ -1,0 +1,180 @@
+use std::{collections::VecDeque, error::Error};
+
+use futures::{FutureExt, future::BoxFuture};
+use reqwest::{
+    Client, Response, StatusCode, Url,
+    header::{
+        ACCEPT, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
+};
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
+
+use super::{
+    Connection, Connector, Outgoing, Received, ndjson::NdjsonConnection,
+    websocket::WebSocketConnection,
+};
+use crate::{
+    fault::{Fault, shorten},
+    limits::ERROR_BODY_BYTES_MAX,
+    session::{DialFrom, Start},
+};
+
+/// How a stream is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket: least delay, and costs the relay nothing while idle.
+    WebSocket,
+    /// NDJSON over HTTP: passes proxies that know no WebSocket.
+    Ndjson,
+}
+
+/// What is asked of the relay, besides where to start.
+#[derive(Clone, Debug)]
+pub struct StreamRequest {
+    /// `{base}/events/stream`
+    pub url: Url,
+    /// How.
+    pub transport: Transport,
+    /// Which kinds; all when empty.
+    pub kinds: Vec<String>,
+    /// Seconds between heartbeats.
+    pub heartbeat_s: u32,
+}
+
+/// Dials a relay over HTTP. Both transports start as the same request, so that proxies,
+/// certificates and error answers are the same for both.
+#[derive(Clone, Debug)]
+pub struct HttpConnector {
+    client: Client,
+    request: StreamRequest,
+}
+
+/// A connection to a relay.
+#[derive(Debug)]
+pub enum HttpConnection {
+    /// NDJSON.
+    Ndjson(NdjsonConnection),
+    /// WebSocket.
+    WebSocket(Box<WebSocketConnection>),
+}
+
+impl HttpConnector {
+    /// Dials with this client, which brings the credential.
+    pub fn new(client: Client, request: StreamRequest) -> Self {
+        Self { client, request }
+    }
+
+    fn url(&self, from: &DialFrom) -> Url {
+        let mut url = self.request.url.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            match from {
+                DialFrom::Cursor(cursor) => query.append_pair("cursor", &cursor.to_string()),
+                DialFrom::Start(Start::Earliest) => query.append_pair("cursor", "earliest"),
+                DialFrom::Start(Start::Since(since)) => query.append_pair("since", since),
+                DialFrom::Start(Start::Tail(count)) => {
+                    query.append_pair("tail", &count.to_string())
+                }
+            };
+            query.append_pair("heartbeat", &self.request.heartbeat_s.to_string());
+            for kind in &self.request.kinds {
+                query.append_pair("kind", kind);
+            }
+        }
+        url
+    }
+
+    async fn connect(self, from: DialFrom) -> Result<HttpConnection, Fault> {
+        let mut request =
+            self.client.get(self.url(&from)).header(ACCEPT, "application/x-ndjson");
+        let key = generate_key();
+        if self.request.transport == Transport::WebSocket {
+            request = request
+                .header(CONNECTION, "Upgrade")
+                .header(UPGRADE, "websocket")
+                .header(SEC_WEBSOCKET_VERSION, "13")
+                .header(SEC_WEBSOCKET_KEY, &key);
+        }
+        let response = request.send().await.map_err(|error| Fault::passing(describe(&error)))?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return upgrade(response, &key).await;
+        }
+        // A proxy that drops the upgrade leaves an NDJSON answer, which is just as good.
+        if response.status() == StatusCode::OK && is_ndjson(&response) {
+            return Ok(HttpConnection::Ndjson(NdjsonConnection::new(response)));
+        }
+        Err(fault_of(response).await)
+    }
+}
+
+impl Connector for HttpConnector {
+    type Connection = HttpConnection;
+
+    fn dial(&self, from: DialFrom) -> BoxFuture<'static, Result<HttpConnection, Fault>> {
+        self.clone().connect(from).boxed()
+    }
+}
+
+impl Connection for HttpConnection {
+    fn is_duplex(&self) -> bool {
+        matches!(self, Self::WebSocket(_))
+    }
+
+    async fn receive(&mut self, inbox: &mut VecDeque<Received>) -> Result<(), Fault> {
+        match self {
+            Self::Ndjson(connection) => connection.receive(inbox).await,
+            Self::WebSocket(connection) => connection.receive(inbox).await,
+        }
+    }
+
+    async fn send(&mut self, message: Outgoing) -> Result<(), Fault> {
+        match self {
+            Self::Ndjson(_) => Ok(()),
+            Self::WebSocket(connection) => connection.send(message).await,
+        }
+    }
+}
+
+async fn upgrade(response: Response, key: &str) -> Result<HttpConnection, Fault> {
+    let accept = response.headers().get(SEC_WEBSOCKET_ACCEPT);
+    if accept.is_none_or(|accept| accept.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
+    {
+        return Err(Fault::passing("the answer to the upgrade is not one to this request"));
+    }
+    let stream = response.upgrade().await.map_err(|error| Fault::passing(describe(&error)))?;
+    Ok(HttpConnection::WebSocket(Box::new(WebSocketConnection::new(stream).await)))
+}
+
+fn is_ndjson(response: &Response) -> bool {
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|value| value.starts_with("application/x-ndjson"))
+}
+
+/// Reads an answer that is not the wanted one.
+pub(crate) async fn fault_of(mut response: Response) -> Fault {
+    let status = response.status().as_u16();
+    let retry_after_s = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.trim().parse().ok());
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > ERROR_BODY_BYTES_MAX {
+            break;
+        }
+    }
+    Fault::of_answer(status, retry_after_s, &body)
+}
+
+/// The innermost cause is what people can act on.
+pub(crate) fn describe(error: &reqwest::Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let what = if error.is_connect() { "can't connect: " } else { "" };
+    shorten(format!("{what}{cause}"))
+}

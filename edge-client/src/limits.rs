@@ -1,0 +1,78 @@
+//! Every bound of the client in one place, with the arithmetic behind it.
+
+use relay_schemas::limits::BODY_BYTES_MAX;
+
+/// Bytes of one line of a stream. A body that is not one line of JSON travels as a JSON string;
+/// only `"`, `\` and line breaks are escaped, each with one byte more, so the line is at most twice
+/// the greatest body, and its head (id, headers) fits 256 KiB.
+pub const LINE_BYTES_MAX: usize = 2 * BODY_BYTES_MAX + 256 * 1024;
+
+/// Events that are received and not yet handled. Beyond it, reading stops. One more line may come,
+/// never a second: lines are taken one by one.
+pub const EVENTS_HELD_MAX: usize = 4_096;
+
+/// Bytes of the lines that are received and not yet handled. Beyond it, reading stops; the line
+/// that crosses the bound is kept. On a WebSocket the relay's credit (256 KiB) stops it earlier.
+pub const BYTES_HELD_MAX: usize = 1024 * 1024;
+
+/// Events after the stored cursor, handled ones included. When one event holds the cursor back,
+/// reading stops here, so that [`RECENT_IDS_MAX`] still knows every handled one after a restart.
+pub const WINDOW_EVENTS_MAX: usize = 8_192;
+
+/// Event ids that are remembered, in memory and on disk: 16 bytes each.
+pub const RECENT_IDS_MAX: usize = 10_000;
+
+/// Status reports that wait for the relay. The oldest go first: at two for each event this is
+/// days of work during which the relay took events' reading but no report.
+pub const OUTBOX_REPORTS_MAX: usize = 100_000;
+
+/// Status reports that travel at the same time; those of one event never do.
+pub const REPORTS_IN_FLIGHT_MAX: usize = 8;
+
+/// Status reports taken from the outbox at once.
+pub const REPORTS_PAGE: usize = 64;
+
+/// Lines taken from a WebSocket before handlers get their turn.
+pub const LINES_PER_READ_MAX: usize = 256;
+
+/// Handlers that may run at the same time: each may be a process.
+pub const CONCURRENCY_MAX: usize = 256;
+
+/// Lines on their way to standard output at the same time.
+pub const OUTPUT_LINES_MAX: usize = 512;
+
+/// First step of the backoff between dials; doubles up to [`DIAL_BACKOFF_CAP_MS`].
+pub const DIAL_BACKOFF_BASE_MS: u64 = 500;
+
+/// Longest wait between dials that the client chooses by itself.
+pub const DIAL_BACKOFF_CAP_MS: u64 = 60_000;
+
+/// Longest wait that a relay can ask for.
+pub const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
+
+/// First step of the backoff between attempts of a handler; doubles up to
+/// [`HANDLER_BACKOFF_CAP_MS`].
+pub const HANDLER_BACKOFF_BASE_MS: u64 = 1_000;
+
+/// Longest wait between attempts of a handler.
+pub const HANDLER_BACKOFF_CAP_MS: u64 = 60_000;
+
+/// A dial, and then the first frame, may take this long. Linear answers within 10 s, a sleeping
+/// object in 1 s; the rest is for mobile networks.
+pub const DIAL_TIMEOUT_MS: u64 = 30_000;
+
+/// Between two writes of progress when handlers take microseconds: 50 commits a second at most.
+pub const PERSIST_INTERVAL_MS: u64 = 20;
+
+/// How far wall clock and monotonic clock may part before it is taken for sleep. Time
+/// synchronisation slews by far less between two looks.
+pub const SLEEP_DIVERGENCE_MS: u64 = 10_000;
+
+/// Between two looks at the clocks.
+pub const TICK_MS: u64 = 2_000;
+
+/// Bytes of an error answer that are read.
+pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a message about a failure, in reports and logs.
+pub const MESSAGE_BYTES_MAX: usize = 500;

@@ -1,0 +1,82 @@
+use relay_schemas::{Cursor, EventId, Report, UnixMillis};
+
+use crate::limits::RECENT_IDS_MAX;
+
+/// What is to be stored in one transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Everything up to here is handled.
+    pub cursor: Option<Cursor>,
+    /// Events handled since the last batch, also those after the cursor.
+    pub handled: Vec<EventId>,
+    /// For the outbox, in order.
+    pub reports: Vec<Report>,
+}
+
+/// Collects what is to be stored, and says when: one write at a time, each with everything that
+/// came up during the one before.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pending: Batch,
+    is_dirty: bool,
+    is_writing: bool,
+    interval_ms: u64,
+    next_write_at: UnixMillis,
+}
+
+impl Ledger {
+    /// Writes at most every `interval_ms`.
+    pub(crate) fn new(interval_ms: u64) -> Self {
+        Self {
+            pending: Batch::default(),
+            is_dirty: false,
+            is_writing: false,
+            interval_ms,
+            next_write_at: UnixMillis::new(0),
+        }
+    }
+
+    /// The cursor moved.
+    pub(crate) fn touch(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// An event was handled.
+    pub(crate) fn handled(&mut self, id: EventId) {
+        self.pending.handled.push(id);
+        // Amortised: older ids would be forgotten again in the same transaction.
+        if self.pending.handled.len() >= 2 * RECENT_IDS_MAX {
+            self.pending.handled.drain(..RECENT_IDS_MAX);
+        }
+        self.is_dirty = true;
+    }
+
+    /// A report is to be sent.
+    pub(crate) fn report(&mut self, report: Report) {
+        self.pending.reports.push(report);
+        self.is_dirty = true;
+    }
+
+    /// The last write is durable.
+    pub(crate) fn written(&mut self) {
+        self.is_writing = false;
+    }
+
+    /// Whether everything is durable.
+    pub(crate) fn is_clean(&self) -> bool {
+        !self.is_dirty && !self.is_writing
+    }
+
+    /// When the next write is due; not while one runs.
+    pub(crate) fn due_at(&self) -> Option<UnixMillis> {
+        (self.is_dirty && !self.is_writing).then_some(self.next_write_at)
+    }
+
+    /// What to write, with the cursor as it is now.
+    pub(crate) fn take(&mut self, cursor: Option<Cursor>, now: UnixMillis) -> Batch {
+        self.is_dirty = false;
+        self.is_writing = true;
+        self.next_write_at = now + self.interval_ms;
+        Batch { cursor, ..std::mem::take(&mut self.pending) }
+    }
+}

@@ -1,0 +1,21 @@
+//! What the end-to-end tests, the demo and the benchmarks share: the relay on real workerd, the
+//! sender of signed webhooks, plain readers of every dialect.
+//!
+//! Nothing here replaces a part of the product. The relay is the built Worker; the platform around
+//! it is workerd with its own Durable Objects, KV, R2 and Queues.
+
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails where it stands")]
+
+mod edge;
+mod paths;
+mod reader;
+mod relay;
+mod wait;
+mod webhook;
+
+pub use edge::{ClientProcess, EnrolledEdge};
+pub use paths::{client_binary, node_binary, root};
+pub use reader::{HttpReader, ReaderLine, SocketReader};
+pub use relay::{ADMIN_TOKEN, Relay, RelayOptions, SECRET_CURRENT, SECRET_PREVIOUS, SIGNING_KEYS};
+pub use wait::{WAIT_LIMIT, until};
+pub use webhook::{SignedWebhook, now_ms};

@@ -1,0 +1,96 @@
+//! `cargo xtask`: everything a person or a CI machine does with this repository.
+//!
+//! In scope: installing the pinned tools, building the Worker, running it locally, starting the
+//! tests, the demo and the bench with what they need. Out of scope: what the tests, the demo and
+//! the bench do (crate `relay-tests`), and deploying (`wrangler deploy`, which calls
+//! `cargo xtask build --release`).
+
+mod bench;
+mod build;
+mod cargo_tool;
+mod demo;
+mod deny;
+mod dev;
+mod dev_vars;
+mod process;
+mod progress;
+mod relay;
+mod setup;
+mod test;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::build::Profile;
+use crate::workspace::Workspace;
+
+/// Sets up, builds, runs, tests and measures EdgeRelay.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs what the other tasks need; they all begin with it, and nothing is installed twice
+    Setup,
+    /// Builds the Worker into worker/build
+    Build {
+        /// What `wrangler deploy` uploads
+        #[arg(long)]
+        release: bool,
+    },
+    /// Starts the relay on this machine and stays until Ctrl-C
+    Dev {
+        /// Port on 127.0.0.1
+        #[arg(long, default_value_t = 8787)]
+        port: u16,
+        /// Directory that keeps the relay's state [default: .edgerelay in the checkout]
+        #[arg(long, value_name = "DIR")]
+        state: Option<PathBuf>,
+    },
+    /// Shows the whole path, from a signed webhook to a handler, with a client killed halfway
+    Demo,
+    /// Runs every test, native and end-to-end
+    Test {
+        /// Only tests whose name contains one of these
+        filters: Vec<String>,
+    },
+    /// Measures the relay against a floor
+    Bench {
+        /// Handed to the bench
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Checks licences, sources and duplicate dependencies with cargo-deny
+    Deny,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    match task {
+        Task::Setup => setup::set_up(&workspace).map(|_| ()),
+        Task::Build { release: true } => build::build_worker(&workspace, Profile::Release),
+        Task::Build { release: false } => build::build_worker(&workspace, Profile::Debug),
+        Task::Dev { port, state } => dev::run(&workspace, port, state),
+        Task::Demo => demo::run(&workspace),
+        Task::Test { filters } => test::run(&workspace, &filters),
+        Task::Bench { arguments } => bench::run(&workspace, &arguments),
+        Task::Deny => deny::run(&workspace),
+    }
+}
