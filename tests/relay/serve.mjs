@@ -15,6 +15,7 @@
 // The end of stdin ends everything, so a parent that dies, however it dies, leaves nothing behind.
 
 import fs from "node:fs";
+import { createRequire } from "node:module";
 import os from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -30,6 +31,10 @@ const DISPOSE_LIMIT_MS = 3000;
 
 // Wrangler and Miniflare print advice with console.log; stdout belongs to the protocol.
 console.log = console.info = console.debug = console.error;
+
+// Miniflare starts workerd from the path in this variable.
+process.env.MINIFLARE_WORKERD_PATH = path.join(import.meta.dirname, "workerd.sh");
+process.env.EDGERELAY_WORKERD = createRequire(import.meta.resolve("miniflare"))("workerd").default;
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
