@@ -112,10 +112,15 @@ pub fn record_received_at(record: &str) -> Option<UnixMillis> {
 #[serde(transparent)]
 struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Line breaks cannot stand in a line, and blanks around a value would be lost by JSON readers
-/// that hand on the bare value.
+/// Whether a body may stand in a line as it is. Line breaks can't; blanks around a value would be
+/// lost by readers that hand on the bare value; and half of a surrogate pair, which JSON's grammar
+/// allows, makes strict readers refuse the whole line.
 fn fits_one_line(body: &str) -> bool {
-    body.starts_with('{') && body.ends_with('}') && !body.contains(['\n', '\r'])
+    let may_hold_surrogates = || body.contains("\\ud") || body.contains("\\uD");
+    body.starts_with('{')
+        && body.ends_with('}')
+        && !body.contains(['\n', '\r'])
+        && (!may_hold_surrogates() || serde_json::from_str::<serde_json::Value>(body).is_ok())
 }
 
 fn push_body(line: &mut String, body: &str, mode: BodyMode) {

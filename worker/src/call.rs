@@ -5,14 +5,13 @@ use relay_schemas::{
     Claims, CredentialError, ErrorCode, Problem, Scope, UnixMillis,
     limits::{REQUEST_BYTES_MAX, REQUEST_ID_LENGTH_MAX},
 };
-use worker::{Context, Env, Request, Url};
+use worker::{Context, Env, Request};
 
 use crate::{host, settings::Settings};
 
 /// One HTTP request and what is needed to answer it.
 pub(crate) struct Call {
     pub(crate) request: Request,
-    pub(crate) url: Url,
     pub(crate) env: Env,
     pub(crate) context: Context,
     pub(crate) settings: Rc<Settings>,
@@ -28,10 +27,13 @@ impl Call {
 
     /// Decoded query pairs.
     pub(crate) fn query(&self) -> Vec<(String, String)> {
-        self.url
-            .query_pairs()
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .collect()
+        self.request.url().map_or_else(
+            |_| Vec::new(),
+            |url| {
+                let pairs = url.query_pairs();
+                pairs.map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+            },
+        )
     }
 
     /// One query parameter.

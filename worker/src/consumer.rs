@@ -53,12 +53,6 @@ pub async fn queue(batch: MessageBatchSys, env: Env, _context: ContextSys) -> Js
 /// One message of a batch, with its handle.
 pub(crate) struct Delivery {
     inner: MessageSys,
-    /// The queue's id for it.
-    pub(crate) id: String,
-    /// How often it has been delivered, this time included.
-    pub(crate) attempts: u32,
-    /// When the queue took it.
-    pub(crate) sent_at: UnixMillis,
     /// Its text; what isn't text is written as JSON.
     pub(crate) text: String,
 }
@@ -66,21 +60,27 @@ pub(crate) struct Delivery {
 impl Delivery {
     fn new(value: JsValue) -> Self {
         let inner: MessageSys = value.unchecked_into();
-        let attempts = js_sys::Reflect::get(&inner, &"attempts".into()).ok();
         let body = inner.body().unwrap_or(JsValue::UNDEFINED);
         let text = body.as_string().or_else(|| js_sys::JSON::stringify(&body).ok().map(Into::into));
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "small and whole"
-        )]
-        Self {
-            id: inner.id().map(Into::into).unwrap_or_default(),
-            attempts: attempts.and_then(|value| value.as_f64()).unwrap_or(1.0) as u32,
-            sent_at: UnixMillis::new(inner.timestamp().map_or(0.0, |date| date.get_time()) as u64),
-            text: text.unwrap_or_default(),
-            inner,
-        }
+        Self { text: text.unwrap_or_default(), inner }
+    }
+
+    /// The queue's id for it.
+    pub(crate) fn id(&self) -> String {
+        self.inner.id().map(Into::into).unwrap_or_default()
+    }
+
+    /// How often it has been delivered, this time included.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and whole")]
+    pub(crate) fn attempts(&self) -> u32 {
+        let attempts = js_sys::Reflect::get(&self.inner, &"attempts".into()).ok();
+        attempts.and_then(|value| value.as_f64()).unwrap_or(1.0) as u32
+    }
+
+    /// When the queue took it.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "milliseconds")]
+    pub(crate) fn sent_at(&self) -> UnixMillis {
+        UnixMillis::new(self.inner.timestamp().map_or(0.0, |date| date.get_time()) as u64)
     }
 
     /// Takes the message off the queue.
@@ -90,7 +90,7 @@ impl Delivery {
 
     /// Gives the message back, for later.
     pub(crate) fn retry(&self) {
-        let delay_s = 2_u32.saturating_pow(self.attempts).min(RETRY_DELAY_S_MAX);
+        let delay_s = 2_u32.saturating_pow(self.attempts()).min(RETRY_DELAY_S_MAX);
         let options = js_sys::Object::new();
         let _ = js_sys::Reflect::set(&options, &"delaySeconds".into(), &delay_s.into());
         let _ = self.inner.retry(options.into());
@@ -196,9 +196,7 @@ async fn append(stream: StreamKey, routed: Vec<Routed>, messages: &[Delivery], e
     let received_at: Vec<UnixMillis> = events.iter().map(|event| event.received_at).collect();
     let name = stream.to_string();
     let append = Append { stream, events };
-    let reply: worker::Result<AppendReply> =
-        stream_client::ask(env, "STREAMS", &name, "/append", append.encode()).await;
-    match reply {
+    match stream_client::append(env, &append).await {
         Ok(reply) => {
             count(&append.stream, &reply, &places, &received_at);
             places.iter().for_each(|(message, _)| messages[*message].acknowledge());
@@ -253,13 +251,13 @@ fn count(
 async fn give_up_or_retry(message: &Delivery, failure: Failure, env: &Env) {
     let (reason, is_last) = match failure {
         Failure::Permanent(reason) => (reason, true),
-        Failure::Passing(reason) => (reason, message.attempts >= DELIVERY_ATTEMPTS_MAX),
+        Failure::Passing(reason) => (reason, message.attempts() >= DELIVERY_ATTEMPTS_MAX),
     };
     if !is_last {
         message.retry();
         return;
     }
-    let letter = DeadLetter::new(message.id.clone(), reason, message.attempts, message.sent_at);
+    let letter = DeadLetter::new(message.id(), reason, message.attempts(), message.sent_at());
     match send_text(env, "DEAD_LETTERS", &letter.encode(&message.text)).await {
         Ok(()) => message.acknowledge(),
         Err(error) => {

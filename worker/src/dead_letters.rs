@@ -34,7 +34,7 @@ pub(crate) async fn keep(messages: Vec<Delivery>, env: &Env) {
         let (letter, original) = DeadLetter::decode(&message.text).unwrap_or_else(|| {
             let reason = "retries_exhausted".to_owned();
             let letter =
-                DeadLetter::new(message.id.clone(), reason, DELIVERY_ATTEMPTS_MAX, message.sent_at);
+                DeadLetter::new(message.id(), reason, DELIVERY_ATTEMPTS_MAX, message.sent_at());
             (letter, message.text.as_str())
         });
         match put(env, &letter, original).await {

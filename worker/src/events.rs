@@ -34,14 +34,14 @@ pub(crate) async fn stream(call: &mut Call) -> Result<Response, Problem> {
         on_gap: query.on_gap,
         heartbeat_s: query.heartbeat_s,
     };
-    let opened = stream_client::connect(&call.env, &connect.stream, &connect).await;
-    let mut opened = opened.map_err(|error| {
+    let failed = |error: worker::Error| {
         log::platform_error("connect_failed", &call.request_id, &error);
         respond::unavailable()
-    })?;
+    };
+    let opened =
+        stream_client::connect(&call.env, &connect.stream, &connect).await.map_err(failed)?;
     if opened.status_code() != 101 {
-        let text = opened.text().await.map_err(|_| respond::unavailable())?;
-        return respond::text_of(opened.status_code(), "application/json", text);
+        return stream_client::hand_on(opened).await.map_err(failed);
     }
     note_opened(call, &claims, &connect);
     bridge::answer(call, &connect, opened).map_err(|error| {

@@ -16,7 +16,8 @@ pub(crate) fn text_of(status: u16, content_type: &str, body: String) -> Result<R
     build(status, content_type, body).map_err(|_| internal())
 }
 
-fn build(status: u16, content_type: &str, body: String) -> worker::Result<Response> {
+/// The same, failing as the platform does.
+pub(crate) fn build(status: u16, content_type: &str, body: String) -> worker::Result<Response> {
     Ok(ResponseBuilder::new()
         .with_status(status)
         .with_header("Content-Type", content_type)?
@@ -40,11 +41,14 @@ pub(crate) fn problem(problem: &Problem) -> worker::Result<Response> {
     Ok(response)
 }
 
-/// What every answer carries. Credentials travel in a header that a foreign page can't add by
-/// itself, so any origin may read.
-pub(crate) fn finish(headers: &Headers, request_id: &str) -> worker::Result<()> {
+/// What every answer carries. A browser's page may read events from any origin: the credential
+/// travels in a header that a foreign page can't add by itself.
+pub(crate) fn finish(headers: &Headers, path: &str, request_id: &str) -> worker::Result<()> {
     headers.set("X-Request-Id", request_id)?;
     headers.set("X-Content-Type-Options", "nosniff")?;
+    if !path.starts_with("/events") {
+        return Ok(());
+    }
     headers.set("Access-Control-Allow-Origin", "*")?;
     headers.set("Access-Control-Expose-Headers", EXPOSED)
 }

@@ -31,7 +31,7 @@ pub(crate) async fn answer(
             respond::problem(&problem)?
         }
     };
-    respond::finish(response.headers(), &request_id)?;
+    respond::finish(response.headers(), &path, &request_id)?;
     Ok(response)
 }
 
@@ -42,8 +42,7 @@ fn prepare(
     request_id: String,
 ) -> Result<Call, Problem> {
     let settings = Settings::of(&env)?;
-    let url = request.url().map_err(|_| Problem::new(ErrorCode::NotFound, "not a URL"))?;
-    Ok(Call { request, url, env, context, settings, request_id, now: host::now() })
+    Ok(Call { request, env, context, settings, request_id, now: host::now() })
 }
 
 /// The table of contents of the HTTP surface.

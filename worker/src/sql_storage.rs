@@ -8,7 +8,8 @@ use worker::{Error, Result, SqlCursor, SqlStorage as PlatformSql, SqlStorageValu
 const PART_BYTES_MAX: usize = 1024 * 1024;
 
 /// The stored format, version 1. No secondary index anywhere: each would cost a billed write per
-/// row. `ids` stands before `records`, so that waking reads ids without the pages of the records.
+/// row. `records` are UTF-8 in a blob, which passes between wasm and SQLite without a conversion to
+/// UTF-16; read them with `CAST(records AS TEXT)`. `ids` stands before `records`, so that waking reads ids without the pages of the records.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS head (
   id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL,
@@ -16,7 +17,7 @@ CREATE TABLE IF NOT EXISTS head (
 CREATE TABLE IF NOT EXISTS log (
   first INTEGER NOT NULL, part INTEGER NOT NULL, last INTEGER NOT NULL,
   appended_at INTEGER NOT NULL, received_at_max INTEGER NOT NULL,
-  ids BLOB NOT NULL, records TEXT NOT NULL, PRIMARY KEY (first, part)) WITHOUT ROWID;
+  ids BLOB NOT NULL, records BLOB NOT NULL, PRIMARY KEY (first, part)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS report (
   seq INTEGER NOT NULL, edge TEXT NOT NULL, status TEXT NOT NULL, at INTEGER NOT NULL,
   report TEXT NOT NULL, PRIMARY KEY (seq, edge, status)) WITHOUT ROWID;
@@ -101,7 +102,7 @@ impl LogStorage for SqlLogStorage {
                     integer(row.index.appended_at.get()),
                     integer(row.index.received_at_max.get()),
                     Value::Blob(if part == 0 { ids.clone() } else { Vec::new() }),
-                    Value::String(records.to_owned()),
+                    Value::Blob(records.as_bytes().to_vec()),
                 ],
             )?;
         }
@@ -125,11 +126,8 @@ impl LogStorage for SqlLogStorage {
         for row in rows(&cursor) {
             let row = row?;
             match &mut found {
-                Some(found) => found.records.push_str(text(&row, 4)?),
-                None => {
-                    let records = text(&row, 4)?.to_owned();
-                    found = Some(LogRow { index: read_index(&row)?, records });
-                }
+                Some(found) => found.records.push_str(records(row)?.as_str()),
+                None => found = Some(LogRow { index: read_index(&row)?, records: records(row)? }),
             }
         }
         Ok(found)
@@ -231,6 +229,13 @@ fn text(row: &[Value], column: usize) -> Result<&str> {
     match row.get(column) {
         Some(Value::String(text)) => Ok(text),
         _ => Err(corrupt("text")),
+    }
+}
+
+fn records(mut row: Vec<Value>) -> Result<String> {
+    match row.pop() {
+        Some(Value::Blob(bytes)) => String::from_utf8(bytes).map_err(|_| corrupt("records")),
+        _ => Err(corrupt("records")),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Calls from the Worker to objects.
 
-use relay_schemas::{Connect, Problem, StreamKey};
+use js_sys::Uint8Array;
+use relay_schemas::{Append, AppendReply, Connect, Problem, StreamKey};
 use serde::de::DeserializeOwned;
+use wasm_bindgen::JsValue;
 use worker::{Env, Headers, Method, Request, RequestInit, Response, Stub};
 
 use crate::{log, respond};
@@ -23,7 +25,10 @@ pub(crate) async fn post_to_object(
     path: &str,
     body: String,
 ) -> worker::Result<Response> {
-    let response = post(env, binding, name, path, body).await?;
+    accepted(post(env, binding, name, path, body.into()).await?, binding, path)
+}
+
+fn accepted(response: Response, binding: &str, path: &str) -> worker::Result<Response> {
     if response.status_code() == 200 {
         return Ok(response);
     }
@@ -35,10 +40,10 @@ async fn post(
     binding: &str,
     name: &str,
     path: &str,
-    body: String,
+    body: JsValue,
 ) -> worker::Result<Response> {
     let mut init = RequestInit::new();
-    init.with_method(Method::Post).with_body(Some(body.into()));
+    init.with_method(Method::Post).with_body(Some(body));
     let request = Request::new_with_init(&format!("https://object{path}"), &init)?;
     stub(env, binding, name)?.fetch_with_request(request).await
 }
@@ -56,13 +61,18 @@ pub(crate) async fn relay_answer(
         log::platform_error("object_unavailable", request_id, &error);
         respond::unavailable()
     };
-    let mut response = post(env, binding, name, path, body).await.map_err(unavailable)?;
-    let status = response.status_code();
-    let retry_after = response.headers().get("Retry-After").ok().flatten();
-    let text = response.text().await.map_err(unavailable)?;
-    let answer = respond::text_of(status, "application/json", text)?;
-    if let Some(seconds) = retry_after {
-        answer.headers().set("Retry-After", &seconds).map_err(unavailable)?;
+    let response = post(env, binding, name, path, body.into()).await.map_err(unavailable)?;
+    hand_on(response).await.map_err(unavailable)
+}
+
+/// An object's answer as the relay's own.
+pub(crate) async fn hand_on(mut response: Response) -> worker::Result<Response> {
+    let text = response.text().await?;
+    let answer = respond::build(response.status_code(), "application/json", text)?;
+    for name in ["Retry-After", "WWW-Authenticate", RESUMED_FROM_HEADER] {
+        if let Some(value) = response.headers().get(name)? {
+            answer.headers().set(name, &value)?;
+        }
     }
     Ok(answer)
 }
@@ -76,6 +86,14 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     body: String,
 ) -> worker::Result<T> {
     post_to_object(env, binding, name, path, body).await?.json().await
+}
+
+/// Appends to a stream. The command travels as bytes: a string would be converted to UTF-16 and
+/// back on its way.
+pub(crate) async fn append(env: &Env, append: &Append) -> worker::Result<AppendReply> {
+    let body = Uint8Array::from(append.encode().as_bytes());
+    let response = post(env, "STREAMS", &append.stream.to_string(), "/append", body.into()).await?;
+    accepted(response, "STREAMS", "/append")?.json().await
 }
 
 /// Opens a WebSocket to a stream's object.

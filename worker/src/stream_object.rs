@@ -36,9 +36,17 @@ struct Core {
     sockets: BTreeMap<ConnectionId, WebSocket>,
     /// The alarm that is set; `None` until the platform was asked.
     alarm: Option<Option<UnixMillis>>,
+    /// Whether something may want an earlier alarm than the one that is set.
+    alarm_is_due: bool,
+    /// When direct connections were last checked for missing pings.
+    silence_checked_at: UnixMillis,
     /// Connections that ended in this call, to be counted after it.
     ended: Vec<Dialect>,
 }
+
+/// How often an append looks for connections whose pings have stopped: a call to the platform for
+/// each, and no other moment at which the object is awake anyway.
+const SILENCE_CHECK_INTERVAL_MS: u64 = 5_000;
 
 type Outcome<T> = std::result::Result<T, StreamError<Error>>;
 
@@ -64,7 +72,7 @@ impl DurableObject for StreamObject {
     async fn fetch(&self, mut request: Request) -> Result<Response> {
         let path = request.path();
         let outcome = match path.as_str() {
-            "/append" => self.append(&request.text().await?),
+            "/append" => self.append(request.bytes().await?),
             "/connect" => self.open(&request),
             "/page" => self.page(&request.text().await?),
             "/event" => self.event(&request.text().await?),
@@ -92,6 +100,7 @@ impl DurableObject for StreamObject {
         let outcome = self.with_core(|core| {
             // The platform has forgotten the alarm that it is calling for.
             core.alarm = Some(None);
+            core.alarm_is_due = true;
             let commands = core.stream.alarm(host::now())?;
             core.execute(commands);
             Ok(())
@@ -160,22 +169,33 @@ impl StreamObject {
         }
         let salt = u32::from_le_bytes(host::random_bytes());
         let stream = Stream::load(storage, connections, settings.retention_ms, host::now(), salt)?;
-        Ok(Core { stream, sockets, alarm: None, ended: Vec::new() })
+        Ok(Core {
+            stream,
+            sockets,
+            alarm: None,
+            alarm_is_due: true,
+            silence_checked_at: UnixMillis::default(),
+            ended: Vec::new(),
+        })
     }
 
     fn connection_id(&self, ws: &WebSocket) -> Option<ConnectionId> {
         self.state.get_tags(ws).first()?.parse().ok()
     }
 
-    fn append(&self, body: &str) -> Outcome<Response> {
-        let append = Append::decode(body).map_err(|error| bad_command(&error))?;
+    fn append(&self, body: Vec<u8>) -> Outcome<Response> {
+        let body = String::from_utf8(body).map_err(|error| bad_command(&error.utf8_error()))?;
+        let append = Append::decode(&body).map_err(|error| bad_command(&error))?;
         self.with_core(|core| {
             let now = host::now();
-            let silent = core.stream.end_silent(
-                &|id| core.sockets.get(&id).and_then(|ws| last_ping_at(&self.state, ws)),
-                now,
-            );
-            core.execute(silent);
+            if now.since_ms(core.silence_checked_at) >= SILENCE_CHECK_INTERVAL_MS {
+                core.silence_checked_at = now;
+                let silent = core.stream.end_silent(
+                    &|id| core.sockets.get(&id).and_then(|ws| last_ping_at(&self.state, ws)),
+                    now,
+                );
+                core.execute(silent);
+            }
             let (reply, commands) = core.stream.append(&append, now)?;
             core.execute(commands);
             answer(respond::json(200, &reply))
@@ -193,6 +213,7 @@ impl StreamObject {
             let connected = core.stream.connect(id, &connect, host::now())?;
             self.state.accept_websocket_with_tags(&pair.server, &[&id.to_string()]);
             core.sockets.insert(id, pair.server.clone());
+            core.alarm_is_due = true;
             core.execute(connected.commands);
             let response = Response::from_websocket(pair.client.clone())?;
             if let Some(cursor) = connected.resumed_from {
@@ -206,7 +227,12 @@ impl StreamObject {
         let command: PageCommand =
             serde_json::from_str(body).map_err(|error| bad_command(&error))?;
         self.with_core(|core| {
-            answer(respond::json(200, &core.stream.page(&command.edge, &command.query)?))
+            let page = core.stream.page(&command.edge, &command.query)?;
+            let response = answer(respond::json(200, &page))?;
+            if let Some(gap) = &page.gap {
+                response.headers().set(RESUMED_FROM_HEADER, &gap.resumed_from.to_string())?;
+            }
+            Ok(response)
         })
     }
 
@@ -299,12 +325,11 @@ impl StreamObject {
     /// Sets the alarm only when it must come earlier than the one that is set: each setting is a
     /// billed row.
     async fn set_alarm(&self) -> Result<()> {
-        let Some((wanted, known)) =
-            self.core.borrow().as_ref().map(|core| (core.stream.next_alarm(), core.alarm))
-        else {
-            return Ok(());
+        let (wanted, known) = match self.core.borrow().as_ref() {
+            Some(core) if core.alarm_is_due => (core.stream.next_alarm()?, core.alarm),
+            _ => return Ok(()),
         };
-        let Some(wanted) = wanted? else { return Ok(()) };
+        let Some(wanted) = wanted else { return Ok(()) };
         let set = match known {
             Some(set) => set,
             None => {
@@ -320,6 +345,7 @@ impl StreamObject {
         }
         if let Some(core) = self.core.borrow_mut().as_mut() {
             core.alarm = Some(alarm);
+            core.alarm_is_due = false;
         }
         Ok(())
     }

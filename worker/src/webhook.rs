@@ -48,13 +48,14 @@ async fn accept(call: &mut Call) -> Result<(), Problem> {
     let envelope = Envelope::parse(&body)?;
     envelope.check_age(call.now, call.settings.retry_age_ms)?;
     let message = message_of(call, &envelope);
+    let id = message.id;
     enqueue(&call.env, message, &envelope, &call.request_id).await?;
     log::line(
         Level::Info,
         "webhook_accepted",
         &call.request_id,
         json!({
-            "id": envelope.event_id().to_string(),
+            "id": id.to_string(),
             "kind": envelope.kind.to_string(),
             "organization": envelope.organization.as_str(),
             "bytes": body.len(),
