@@ -11,12 +11,9 @@ use crate::{
     clock::Clock,
     connection::{Connection, Connector, Outgoing, Received},
     fault::{Exit, Fault, Refusal},
-    handler::{Completion, Handler, completions},
+    handler::{Completion, Finished, Handler},
     limits::TICK_MS,
-    session::{
-        Command, Input, Notice, Outcome, Restored, Session, SessionSettings, SessionStatus,
-        Ticket, Weight,
-    },
+    session::{Command, Input, Notice, Restored, Session, SessionSettings, SessionStatus, Weight},
     store::{Keeper, KeeperThread},
 };
 
@@ -36,7 +33,7 @@ pub struct Client<C: Connector, H> {
     keeper_thread: KeeperThread,
     controls: mpsc::Receiver<Control>,
     clock: Clock,
-    finished: (mpsc::UnboundedSender<(Ticket, Outcome)>, mpsc::UnboundedReceiver<(Ticket, Outcome)>),
+    finished: (mpsc::UnboundedSender<Finished>, mpsc::UnboundedReceiver<Finished>),
     reports_stored: Arc<Notify>,
     slot: Slot<C::Connection>,
     inbox: VecDeque<Received>,
@@ -119,8 +116,7 @@ impl<C: Connector, H: Handler> Client<C, H> {
     ) -> (Self, ClientHandle) {
         let (sender, controls) = mpsc::channel(CONTROLS_MAX);
         let reports_stored = Arc::new(Notify::new());
-        let handle =
-            ClientHandle { controls: sender, reports_stored: Arc::clone(&reports_stored) };
+        let handle = ClientHandle { controls: sender, reports_stored: Arc::clone(&reports_stored) };
         let client = Self {
             session: Session::new(settings, restored, fastrand::u64(..)),
             connector,
@@ -129,7 +125,7 @@ impl<C: Connector, H: Handler> Client<C, H> {
             keeper_thread,
             controls,
             clock: Clock::start(),
-            finished: completions(),
+            finished: mpsc::unbounded_channel(),
             reports_stored,
             slot: Slot::Empty,
             inbox: VecDeque::new(),
@@ -138,7 +134,7 @@ impl<C: Connector, H: Handler> Client<C, H> {
     }
 
     /// Runs until `shutdown` is ready, or the client must end. The thread that comes back is to
-    /// be joined when every handle of the keeper is gone.
+    /// be joined when nothing else is to be stored.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> (Exit, KeeperThread) {
         let mut shutdown = pin!(shutdown);
         let mut is_asked = false;
@@ -165,9 +161,10 @@ impl<C: Connector, H: Handler> Client<C, H> {
                 Some((ticket, outcome)) = self.finished.1.recv() => {
                     Some(Input::Finished { ticket, outcome })
                 }
-                Some(committed) = self.keeper_thread.commits.recv() => Some(match committed {
-                    Ok(()) => Input::Persisted,
-                    Err(error) => Input::StateFailed(error.to_string()),
+                committed = self.keeper_thread.commits.recv() => Some(match committed {
+                    Some(Ok(())) => Input::Persisted,
+                    Some(Err(error)) => Input::StateFailed(error.to_string()),
+                    None => Input::StateFailed("its thread has ended".into()),
                 }),
                 Some(control) = self.controls.recv() => self.handle_control(control),
                 event = next_event(&mut self.slot, &mut self.inbox, has_room) => {
@@ -232,6 +229,8 @@ impl<C: Connector, H: Handler> Client<C, H> {
             SlotEvent::Received => None,
             SlotEvent::Disconnected(fault) => {
                 self.slot = Slot::Empty;
+                // Left when the connection broke within a read: they come again.
+                self.inbox.clear();
                 Some(Input::Disconnected(fault))
             }
         }

@@ -9,6 +9,7 @@ use std::{collections::VecDeque, future::Future, sync::Arc};
 
 use futures::future::BoxFuture;
 
+pub(crate) use self::dialer::{Answer, describe};
 pub use self::{
     dialer::{HttpConnection, HttpConnector, StreamRequest, Transport},
     line_splitter::{LineError, LineSplitter},

@@ -64,7 +64,10 @@ impl Fault {
             401 | 403 => RefusalKind::Credential,
             _ => {
                 return Self::Passing {
-                    message: shorten(format!("{} ({}, status {status})", error.message, error.code)),
+                    message: shorten(format!(
+                        "{} ({}, status {status})",
+                        error.message, error.code
+                    )),
                     retry_after_ms: milliseconds(retry_after_s),
                 };
             }

@@ -6,7 +6,7 @@ mod stdout;
 
 use std::future::Future;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 
 pub use self::{
     exec::{ExecHandler, ExecSettings},
@@ -27,16 +27,20 @@ pub trait Handler: Send {
     fn abandon(&mut self) -> impl Future<Output = ()> + Send;
 }
 
+/// A run's end on its way to the client. At most one for each run, so the bound is the
+/// concurrency.
+pub(crate) type Finished = (Ticket, Outcome);
+
 /// To be finished when an event is handled, or not. Dropped, it is a failure.
 #[derive(Debug)]
 pub struct Completion {
     ticket: Ticket,
-    finished: UnboundedSender<(Ticket, Outcome)>,
+    finished: UnboundedSender<Finished>,
     is_finished: bool,
 }
 
 impl Completion {
-    pub(crate) fn new(ticket: Ticket, finished: UnboundedSender<(Ticket, Outcome)>) -> Self {
+    pub(crate) fn new(ticket: Ticket, finished: UnboundedSender<Finished>) -> Self {
         Self { ticket, finished, is_finished: false }
     }
 
@@ -55,11 +59,4 @@ impl Drop for Completion {
             let _ = self.finished.send((self.ticket, outcome));
         }
     }
-}
-
-/// Completions on their way to the client. At most one for each run, so the bound is the
-/// concurrency.
-pub(crate) fn completions()
--> (UnboundedSender<(Ticket, Outcome)>, UnboundedReceiver<(Ticket, Outcome)>) {
-    unbounded_channel()
 }

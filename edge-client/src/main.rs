@@ -1,1 +1,66 @@
-fn main() {}
+//! The program `edgerelay`: settings in, exit code out. Everything else is in the library.
+
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+
+use edgerelay::{Arguments, LogLevel, Order, Settings, check, listen, shutdown_signals};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse_or_exit(std::env::args_os());
+    let settings = match Settings::read(&arguments) {
+        Ok(settings) => settings,
+        Err(error) => return fail(2, error),
+    };
+    log_to_stderr(settings.log.value);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, error),
+    };
+    let code = runtime.block_on(run(arguments.order, settings));
+    // A thread that still writes to a reader that does not read ends with the process.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(order: Order, settings: Settings) -> ExitCode {
+    match order {
+        Order::Check => {
+            let report = check(&settings).await;
+            print!("{}", report.text);
+            if report.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Order::Listen => {
+            let signals = match shutdown_signals() {
+                Ok(signals) => signals,
+                Err(error) => return fail(1, error),
+            };
+            match listen(settings, signals).await {
+                Ok(exit) if exit.code() == 0 => {
+                    tracing::info!("{exit}");
+                    ExitCode::SUCCESS
+                }
+                Ok(exit) => fail(exit.code(), &exit),
+                Err(error) => fail(error.code(), &error),
+            }
+        }
+    }
+}
+
+fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {
+    eprintln!("edgerelay: {error}");
+    ExitCode::from(code)
+}
+
+/// Only this client's own lines: libraries below may log headers.
+fn log_to_stderr(level: LogLevel) {
+    let is_terminal = io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(is_terminal)
+        .with_target(false);
+    let own = Targets::new().with_target("edgerelay", level);
+    tracing_subscriber::registry().with(lines).with(own).init();
+}

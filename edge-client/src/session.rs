@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     event::Event,
-    fault::{Exit, Fault},
+    fault::{Exit, Fault, shorten},
     limits::{
         BYTES_HELD_MAX, DIAL_BACKOFF_BASE_MS, DIAL_BACKOFF_CAP_MS, EVENTS_HELD_MAX,
         HANDLER_BACKOFF_BASE_MS, HANDLER_BACKOFF_CAP_MS, RECENT_IDS_MAX, WINDOW_EVENTS_MAX,
@@ -198,7 +198,7 @@ impl Session {
     /// When to come back with [`Input::Tick`], if nothing else happens.
     pub fn poll_timeout(&self) -> Option<UnixMillis> {
         let dial_at = self.link.dial_at().filter(|_| self.has_room());
-        let ending = self.ending.as_ref().filter(|ending| !ending.is_abandoned);
+        let ending = self.ending.as_ref().filter(|ending| !ending.is_abandoned && !ending.is_told);
         [
             dial_at,
             self.link.deadline(),
@@ -268,7 +268,14 @@ impl Session {
         }
     }
 
-    fn try_again(&mut self, ticket: Ticket, event: EventId, attempt: u32, message: String, now: UnixMillis) {
+    fn try_again(
+        &mut self,
+        ticket: Ticket,
+        event: EventId,
+        attempt: u32,
+        message: String,
+        now: UnixMillis,
+    ) {
         let retry_in_ms = jitter_ms(
             HANDLER_BACKOFF_BASE_MS,
             HANDLER_BACKOFF_CAP_MS,
@@ -301,6 +308,7 @@ impl Session {
 
     fn report(&mut self, event_id: EventId, status: ReportStatus, error: Option<String>) {
         if self.settings.reports {
+            let error = error.map(shorten);
             self.ledger.report(Report { event_id, status, error, message: None });
         }
     }

@@ -28,7 +28,9 @@ pub struct StreamIdentity {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it.
-    #[error("another edgerelay uses this state; end it, or give this one its own with --state PATH")]
+    #[error(
+        "another edgerelay uses this state; end it, or give this one its own with --state PATH"
+    )]
     Locked,
     /// Not ours, or from the future.
     #[error("{0}")]
@@ -118,12 +120,8 @@ impl Store {
                 .execute(params![self.stream, cursor.to_string()])?;
         }
         let newest = batch.handled.len().saturating_sub(RECENT_IDS_MAX);
-        let next = insert_handled(
-            &transaction,
-            self.stream,
-            self.next_handled,
-            &batch.handled[newest..],
-        )?;
+        let next =
+            insert_handled(&transaction, self.stream, self.next_handled, &batch.handled[newest..])?;
         insert_reports(&transaction, self.stream, &batch.reports)?;
         transaction.commit()?;
         self.next_handled = next;
@@ -189,7 +187,8 @@ fn find_stream(database: &Connection, identity: &StreamIdentity) -> Result<i64, 
 
 fn restore(database: &Connection, stream: i64) -> Result<Restored, StoreError> {
     let cursor: Option<String> =
-        database.query_row("SELECT cursor FROM stream WHERE key = ?1", [stream], |row| row.get(0))?;
+        database
+            .query_row("SELECT cursor FROM stream WHERE key = ?1", [stream], |row| row.get(0))?;
     let cursor = cursor.map(|text| text.parse::<Cursor>());
     let cursor = cursor
         .transpose()
@@ -214,7 +213,12 @@ fn insert_handled(
     )?;
     let mut number = first;
     for id in ids {
-        statement.execute(params![stream, number % RECENT_IDS_MAX as i64, number, id.as_bytes()])?;
+        statement.execute(params![
+            stream,
+            number % RECENT_IDS_MAX as i64,
+            number,
+            id.as_bytes()
+        ])?;
         number += 1;
     }
     Ok(number)

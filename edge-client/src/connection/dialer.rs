@@ -1,6 +1,7 @@
 use std::{collections::VecDeque, error::Error};
 
 use futures::{FutureExt, future::BoxFuture};
+use relay_schemas::ErrorBody;
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{
@@ -86,8 +87,7 @@ impl HttpConnector {
     }
 
     async fn connect(self, from: DialFrom) -> Result<HttpConnection, Fault> {
-        let mut request =
-            self.client.get(self.url(&from)).header(ACCEPT, "application/x-ndjson");
+        let mut request = self.client.get(self.url(&from)).header(ACCEPT, "application/x-ndjson");
         let key = generate_key();
         if self.request.transport == Transport::WebSocket {
             request = request
@@ -104,7 +104,7 @@ impl HttpConnector {
         if response.status() == StatusCode::OK && is_ndjson(&response) {
             return Ok(HttpConnection::Ndjson(NdjsonConnection::new(response)));
         }
-        Err(fault_of(response).await)
+        Err(Answer::read(response).await.fault())
     }
 }
 
@@ -151,22 +151,43 @@ fn is_ndjson(response: &Response) -> bool {
     content_type.is_some_and(|value| value.starts_with("application/x-ndjson"))
 }
 
-/// Reads an answer that is not the wanted one.
-pub(crate) async fn fault_of(mut response: Response) -> Fault {
-    let status = response.status().as_u16();
-    let retry_after_s = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.trim().parse().ok());
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        body.extend_from_slice(&chunk);
-        if body.len() > ERROR_BODY_BYTES_MAX {
-            break;
+/// An answer that is not the wanted one.
+pub(crate) struct Answer {
+    status: u16,
+    retry_after_s: Option<u64>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads a bounded part of it.
+    pub(crate) async fn read(mut response: Response) -> Self {
+        let status = response.status().as_u16();
+        let retry_after_s = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.trim().parse().ok());
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() > ERROR_BODY_BYTES_MAX {
+                break;
+            }
         }
+        Self { status, retry_after_s, body }
     }
-    Fault::of_answer(status, retry_after_s, &body)
+
+    /// What it means for a client.
+    pub(crate) fn fault(&self) -> Fault {
+        Fault::of_answer(self.status, self.retry_after_s, &self.body)
+    }
+
+    /// The relay's own words, when it says that this request, by whomever, will never succeed.
+    pub(crate) fn final_words(&self) -> Option<String> {
+        let is_final = (400..500).contains(&self.status) && ![401, 408, 429].contains(&self.status);
+        let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
+        is_final.then(|| shorten(format!("{} ({})", body.error.message, body.error.code)))
+    }
 }
 
 /// The innermost cause is what people can act on.

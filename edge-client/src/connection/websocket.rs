@@ -84,8 +84,9 @@ impl WebSocketConnection {
     pub(super) async fn send(&mut self, message: Outgoing) -> Result<(), Fault> {
         let text = match message {
             Outgoing::Ping => "ping".to_owned(),
-            Outgoing::Grant { bytes } => serde_json::to_string(&ClientMessage::Credit { bytes })
-                .map_err(Fault::passing)?,
+            Outgoing::Grant { bytes } => {
+                serde_json::to_string(&ClientMessage::Credit { bytes }).map_err(Fault::passing)?
+            }
         };
         self.socket.send(Message::text(text)).await.map_err(Fault::passing)
     }

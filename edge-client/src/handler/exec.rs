@@ -70,8 +70,7 @@ async fn run(
     let body = webhook.body_bytes().ok_or("the event has no readable body")?;
     let mut command = shell(&settings.command);
     command.stdin(Stdio::piped()).kill_on_drop(true).envs(variables(&webhook, event, attempt));
-    let mut child =
-        command.spawn().map_err(|error| format!("can't start the command: {error}"))?;
+    let mut child = command.spawn().map_err(|error| format!("can't start the command: {error}"))?;
     let mut input = child.stdin.take();
     // A command need not read its input, and may leave it to a child that never does.
     let feed = async {

@@ -1,11 +1,10 @@
 use std::time::Duration;
 
+use relay_schemas::Webhook;
 use reqwest::{
     Client, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
-    redirect::Policy,
 };
-use relay_schemas::Webhook;
 use tokio::task::JoinSet;
 
 use super::{Completion, Handler};
@@ -45,7 +44,7 @@ pub struct ForwardHandler {
 impl ForwardHandler {
     /// Posts there.
     pub fn new(settings: ForwardSettings) -> Result<Self, reqwest::Error> {
-        let mut client = Client::builder().redirect(Policy::none()).timeout(settings.timeout);
+        let mut client = crate::relay::client_builder().timeout(settings.timeout);
         if settings.url.host_str().is_some_and(crate::local_server::is_loopback_host) {
             client = client.no_proxy();
         }

@@ -44,6 +44,7 @@ pub(crate) fn jitter_ms(base_ms: u64, cap_ms: u64, failures: u32, random: &mut R
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
     use proptest::prelude::*;
 
     use super::*;

@@ -22,6 +22,7 @@ pub struct Keeper {
 pub struct KeeperThread {
     /// One for each commit, in order. The session has one at a time under way.
     pub(crate) commits: UnboundedReceiver<Result<(), StoreError>>,
+    requests: Sender<Request>,
     thread: JoinHandle<()>,
 }
 
@@ -31,6 +32,7 @@ enum Request {
     Reports(usize, oneshot::Sender<Result<Vec<WaitingReport>, StoreError>>),
     Forget(Vec<i64>, oneshot::Sender<Result<(), StoreError>>),
     Count(oneshot::Sender<Result<u64, StoreError>>),
+    Close,
 }
 
 impl Keeper {
@@ -41,7 +43,8 @@ impl Keeper {
         let thread = thread::Builder::new()
             .name("state".into())
             .spawn(move || serve(store, &waiting, &committed))?;
-        Ok((Self { requests }, KeeperThread { commits, thread }))
+        let keeper = Self { requests: requests.clone() };
+        Ok((keeper, KeeperThread { commits, requests, thread }))
     }
 
     /// Makes a batch durable; [`KeeperThread::commits`] tells when.
@@ -76,8 +79,10 @@ impl Keeper {
 }
 
 impl KeeperThread {
-    /// Waits until the file is closed. Every [`Keeper`] must be gone.
+    /// Closes the file, after everything that was asked for before. Keepers that are left get
+    /// errors.
     pub fn join(self) {
+        let _ = self.requests.send(Request::Close);
         let _ = self.thread.join();
     }
 }
@@ -102,6 +107,7 @@ fn serve(
             Request::Count(answer) => {
                 let _ = answer.send(store.reports_waiting());
             }
+            Request::Close => return,
         }
     }
 }

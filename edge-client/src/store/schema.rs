@@ -45,8 +45,10 @@ pub(super) fn prepare(database: &mut Connection) -> Result<(), StoreError> {
          PRAGMA cache_size = -512;
          PRAGMA journal_size_limit = 1048576;",
     )?;
-    let transaction = database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let application_id: i32 = transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let transaction =
+        database.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let application_id: i32 =
+        transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version: usize = transaction.pragma_query_value(None, "user_version", |row| {
         row.get::<_, i64>(0).map(|version| usize::try_from(version).unwrap_or(usize::MAX))
     })?;

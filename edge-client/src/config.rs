@@ -1,0 +1,13 @@
+//! Settings: from flags, then the environment, then a file; each knows where it came from.
+
+mod arguments;
+mod keys;
+mod settings;
+mod sources;
+mod values;
+
+pub use self::{
+    arguments::{Arguments, Order},
+    settings::{HandlerSettings, LogLevel, Settings},
+    sources::{ConfigError, Setting, Source},
+};

@@ -1,0 +1,126 @@
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use super::keys::{KEYS, Key};
+
+const ABOUT: &str = "Receives a person's Linear events from an EdgeRelay and hands them to this \
+                     machine's handler, at least once and in order";
+
+const AFTER_HELP: &str = "\
+Settings come from flags, then the environment, then the file (--config, else \
+~/.config/edgerelay/config.toml).
+
+Without --exec and --forward, events are printed on standard output, one JSON line each; \
+everything else goes to standard error.
+
+Exit codes:
+  0  ended by a signal, by the reader of standard output, or caught up
+  1  something unexpected, such as a state file that can't be written
+  2  wrong usage or settings, also when the relay says so
+  3  the relay refuses the credential: revoked, expired or invalid
+  4  a handler gave up on an event (--on-failure stop)
+  5  events are missing (--fail-on-gap)
+  6  another edgerelay uses the state file";
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Receive events.
+    Listen,
+    /// Say what would be used, and whether it works.
+    Check,
+}
+
+/// The command line.
+#[derive(Clone, Debug)]
+pub struct Arguments {
+    /// What to do.
+    pub order: Order,
+    /// Forget the stored cursor first.
+    pub reset: bool,
+    /// The file to read settings from.
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) flags: Vec<(&'static str, String)>,
+}
+
+impl Arguments {
+    /// Reads a command line; ends the process for `--help` and for wrong usage.
+    pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        Self::of(&command().get_matches_from(arguments))
+    }
+
+    /// Reads a command line.
+    pub fn parse(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        command().try_get_matches_from(arguments).map(|matches| Self::of(&matches))
+    }
+
+    fn of(matches: &ArgMatches) -> Self {
+        let (order, matches) = match matches.subcommand() {
+            Some(("check", matches)) => (Order::Check, matches),
+            Some((_, matches)) => (Order::Listen, matches),
+            None => unreachable!("clap demands a subcommand"),
+        };
+        let flags = KEYS.iter().filter_map(|key| {
+            let values: Vec<&str> =
+                matches.get_many::<String>(key.name)?.map(String::as_str).collect();
+            Some((key.name, values.join(",")))
+        });
+        Self {
+            order,
+            reset: order == Order::Listen && matches.get_flag("reset"),
+            config: matches.get_one("config").cloned(),
+            flags: flags.collect(),
+        }
+    }
+}
+
+fn command() -> Command {
+    let listen = Command::new("listen")
+        .about("Receive events")
+        .arg(
+            Arg::new("reset")
+                .long("reset")
+                .action(ArgAction::SetTrue)
+                .help("Forget the stored cursor and handled events, and start as the first time"),
+        )
+        .after_help(AFTER_HELP);
+    let check = Command::new("check")
+        .about("Say which settings would be used, where they come from, and whether they work")
+        .after_help("Exit code 0 when the relay answers and accepts the credential, else 1.");
+    Command::new("edgerelay")
+        .about(ABOUT)
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([listen, check].map(with_settings))
+        .after_help(AFTER_HELP)
+}
+
+fn with_settings(command: Command) -> Command {
+    let config = Arg::new("config")
+        .long("config")
+        .value_name("PATH")
+        .value_parser(value_parser!(PathBuf))
+        .help("The file to read settings from [env: EDGERELAY_CONFIG]");
+    command.arg(config).args(KEYS.iter().map(|key| argument(key)))
+}
+
+fn argument(key: &'static Key) -> Arg {
+    let mut help = format!("{} [env: {}]", key.help, key.environment);
+    if !key.default.is_empty() {
+        help.push_str(&format!(" [default: {}]", key.default));
+    }
+    let argument = Arg::new(key.name).long(key.name).help(help);
+    match key.value {
+        Some(value) if key.name == "kind" => argument.value_name(value).action(ArgAction::Append),
+        Some(value) => argument.value_name(value).allow_hyphen_values(true),
+        None => argument
+            .value_name("true|false")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+    }
+}

@@ -1,0 +1,209 @@
+use std::{io, net::SocketAddr, time::Duration};
+
+use futures::{Stream, StreamExt};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tracing::{info, warn};
+
+use crate::{
+    client::{Client, ClientHandle},
+    clock::wall,
+    config::{HandlerSettings, Settings, Source},
+    connection::{HttpConnector, StreamRequest, Transport},
+    fault::Exit,
+    handler::{ExecHandler, ForwardHandler, Handler, WriteHandler},
+    local_server::{self, LocalState},
+    relay::{self, Relay},
+    reporter::Reporter,
+    session::{Restored, Start},
+    store::{Keeper, KeeperThread, Store, StoreError, StreamIdentity},
+};
+
+/// How long the last reports may take when the client ends; the rest waits for the next start.
+const LAST_REPORTS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A client can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The state.
+    #[error("the state {path}: {error}")]
+    State {
+        /// Its file.
+        path: String,
+        /// What is wrong.
+        error: StoreError,
+    },
+    /// The local server's address.
+    #[error(
+        "can't listen at {address}: {error}; choose another with --local ADDRESS, or --local off"
+    )]
+    Local {
+        /// Which.
+        address: SocketAddr,
+        /// What is wrong.
+        error: io::Error,
+    },
+    /// HTTP or TLS.
+    #[error("can't set up HTTP: {0}")]
+    Http(#[from] reqwest::Error),
+    /// A thread.
+    #[error("can't start: {0}")]
+    Thread(#[from] io::Error),
+}
+
+impl ListenError {
+    /// The process' exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::State { error: StoreError::Locked, .. } => 6,
+            Self::State { .. } | Self::Http(_) | Self::Thread(_) => 1,
+            Self::Local { .. } => 2,
+        }
+    }
+}
+
+/// Receives events until it is told to end or must. The first item of `shutdown` ends it with
+/// its grace, the second at once.
+pub async fn listen(
+    settings: Settings,
+    shutdown: impl Stream<Item = ()> + Send + 'static,
+) -> Result<Exit, ListenError> {
+    match settings.handler.value.clone() {
+        HandlerSettings::Print => {
+            listen_with(settings, WriteHandler::new(io::stdout())?, shutdown).await
+        }
+        HandlerSettings::Exec(exec) => {
+            listen_with(settings, ExecHandler::new(exec), shutdown).await
+        }
+        HandlerSettings::Forward(forward) => {
+            listen_with(settings, ForwardHandler::new(forward)?, shutdown).await
+        }
+    }
+}
+
+/// Like [`listen`], with a handler of one's own.
+pub async fn listen_with<H: Handler>(
+    settings: Settings,
+    handler: H,
+    shutdown: impl Stream<Item = ()> + Send + 'static,
+) -> Result<Exit, ListenError> {
+    let relay = Relay::new(&settings.relay.value);
+    let http = relay::client(&settings)?;
+    let (keeper, keeper_thread, restored) = open_state(&settings, &relay).await?;
+    announce(&settings, &restored);
+    let request = stream_request(&settings, &relay);
+    let (client, handle) = Client::new(
+        settings.session(),
+        restored,
+        HttpConnector::new(http.clone(), request),
+        handler,
+        (keeper.clone(), keeper_thread),
+    );
+    // Ends with this future, also when it is dropped.
+    let mut beside = JoinSet::new();
+    if let Some(address) = settings.local.value {
+        let local = LocalState {
+            handle: handle.clone(),
+            keeper: keeper.clone(),
+            relay: relay.base().to_owned(),
+            edge: settings.credential.value.claims().sub.clone(),
+        };
+        start_local(address, local, &mut beside).await?;
+    }
+    beside.spawn(pass_on(shutdown, handle.clone()));
+    let (finish, finishing) = watch::channel(false);
+    let reporter = Reporter { client: http, url: relay.route("/events/status"), keeper };
+    let mut reports = JoinSet::new();
+    reports.spawn(reporter.run(handle, finishing));
+    let (exit, keeper_thread) = client.run(std::future::pending()).await;
+    finish.send_replace(true);
+    if timeout(LAST_REPORTS_TIMEOUT, reports.join_next()).await.is_err() {
+        info!("some status reports wait for the next start");
+    }
+    // The file is free for the next client when this one has ended.
+    keeper_thread.join();
+    Ok(exit)
+}
+
+async fn pass_on(shutdown: impl Stream<Item = ()>, handle: ClientHandle) {
+    let mut shutdown = std::pin::pin!(shutdown);
+    while shutdown.next().await.is_some() {
+        handle.shutdown().await;
+    }
+}
+
+async fn open_state(
+    settings: &Settings,
+    relay: &Relay,
+) -> Result<(Keeper, KeeperThread, Restored), ListenError> {
+    let path = settings.state.value.clone();
+    let shown = path.display().to_string();
+    let is_reset = settings.reset;
+    let identity = StreamIdentity {
+        relay: relay.base().to_owned(),
+        edge: settings.credential.value.claims().sub.clone(),
+    };
+    // Waits for the disk, and up to a second for a client that is just ending.
+    let opened = tokio::task::spawn_blocking(move || {
+        let (mut store, mut restored) = Store::open(&path, &identity)?;
+        if is_reset {
+            store.reset()?;
+            restored = Restored::default();
+        }
+        let (keeper, thread) = Keeper::start(store)?;
+        Ok((keeper, thread, restored))
+    });
+    let opened = opened.await.map_err(io::Error::other)?;
+    opened.map_err(|error| ListenError::State { path: shown, error })
+}
+
+fn stream_request(settings: &Settings, relay: &Relay) -> StreamRequest {
+    // Under a filter, only heartbeats say that everything else was passed over, and a WebSocket
+    // need not have any.
+    let needs_heartbeats = settings.exit_when_caught_up.value && !settings.kinds.value.is_empty();
+    StreamRequest {
+        url: relay.route("/events/stream"),
+        transport: if needs_heartbeats { Transport::Ndjson } else { settings.transport.value },
+        kinds: settings.kinds.value.clone(),
+        heartbeat_s: if needs_heartbeats { 5 } else { settings.heartbeat_s.value },
+    }
+}
+
+async fn start_local(
+    address: SocketAddr,
+    state: LocalState,
+    beside: &mut JoinSet<()>,
+) -> Result<(), ListenError> {
+    let (listener, address) =
+        local_server::bind(address).await.map_err(|error| ListenError::Local { address, error })?;
+    // Not a log line: scripts look for it, whatever the log level.
+    eprintln!("local http://{address}");
+    beside.spawn(async move {
+        if let Err(error) = local_server::serve(listener, state).await {
+            warn!("the local server ended: {error}");
+        }
+    });
+    Ok(())
+}
+
+fn announce(settings: &Settings, restored: &Restored) {
+    let relay = &settings.relay.value;
+    info!("relay {relay}, {}", settings.credential.value.summary(wall()));
+    let is_loopback = relay.host_str().is_some_and(local_server::is_loopback_host);
+    if relay.scheme() == "http" && !is_loopback {
+        warn!("the credential travels unencrypted: use https, as in https://relay.example.com");
+    }
+    if settings.reports.value && !settings.credential.value.may_report() {
+        warn!("the credential lacks the scope write:status: the relay will not take reports");
+    }
+    match (restored.cursor, &settings.start.value) {
+        (Some(cursor), _) => {
+            info!("going on after the stored cursor {cursor}");
+            if settings.start.source != Source::Default {
+                info!("{} is for a first start; --reset makes one", settings.start.source);
+            }
+        }
+        (None, Start::Earliest) => info!("first start: from the oldest event that the relay keeps"),
+        (None, Start::Since(since)) => info!("first start: since {since}"),
+        (None, Start::Tail(count)) => info!("first start: {count} events before the newest"),
+    }
+}

@@ -1,0 +1,31 @@
+use std::io;
+
+use futures::{Stream, stream};
+
+/// One item for each request to end: Ctrl-C, and on Unix SIGTERM and SIGHUP.
+#[cfg(unix)]
+pub fn shutdown_signals() -> io::Result<impl Stream<Item = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::hangup())?,
+    );
+    Ok(stream::unfold(signals, |mut signals| async move {
+        tokio::select! {
+            _ = signals.0.recv() => {}
+            _ = signals.1.recv() => {}
+            _ = signals.2.recv() => {}
+        }
+        Some(((), signals))
+    }))
+}
+
+/// One item for each Ctrl-C.
+#[cfg(not(unix))]
+pub fn shutdown_signals() -> io::Result<impl Stream<Item = ()> + Send + 'static> {
+    Ok(stream::unfold((), |()| async {
+        tokio::signal::ctrl_c().await.ok()?;
+        Some(((), ()))
+    }))
+}

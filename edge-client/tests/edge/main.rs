@@ -1,0 +1,18 @@
+//! The client against a relay in the same process, on loopback. Nothing here waits for luck: a
+//! test waits for what it expects, and the only limit is the one that keeps a broken test from
+//! hanging.
+
+#![allow(clippy::unwrap_used, reason = "a test says by a panic that something is wrong")]
+
+mod backpressure;
+mod config;
+mod endings;
+mod fake_relay;
+mod handlers;
+mod harness;
+mod local_server;
+mod outbox;
+mod program;
+mod resume;
+mod session_script;
+mod store;
