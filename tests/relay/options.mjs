@@ -38,7 +38,7 @@ export function requireFreePort(port) {
 }
 
 export function relayOptions(root, config, settings, onRestart) {
-	const relay = relayWorker(root, config, settings);
+	const relay = withoutBindings(relayWorker(root, config, settings), settings.unbound ?? []);
 	const workers = settings.floor ? [relay, floorWorker(config, relay.bindings)] : [relay];
 	return convertV4MiniflareOptions({
 		workers,
@@ -66,6 +66,16 @@ function relayWorker(root, config, settings) {
 		bindings: { ...declared, ...settings.vars },
 		unsafeDirectSockets: [{ host: HOST, port: settings.port }],
 	};
+}
+
+function withoutBindings(worker, names) {
+	for (const name of names) {
+		const kind = ["queueProducers", "r2Buckets"].find((kind) => name in (worker[kind] ?? {}));
+		if (kind === undefined) throw new Error(`no queue or bucket is bound as ${name}`);
+		const { [name]: _, ...others } = worker[kind];
+		worker[kind] = others;
+	}
+	return worker;
 }
 
 function floorWorker(config, bindings) {

@@ -9,6 +9,7 @@
 //   dev_vars  boolean  also read the secrets in .dev.vars
 //   env       string   environment of wrangler.toml; the top-level bindings without it
 //   floor     boolean  run floor.mjs as a second Worker in the same process
+//   unbound   array    bindings of wrangler.toml to leave out, as if what they name were gone
 //
 // stdout carries protocol lines only: first {"ready":true,"url",…} or {"ready":false,"error"},
 // then one answer per request line on stdin (see requests.mjs). stderr carries the log.

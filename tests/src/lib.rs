@@ -6,14 +6,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails where it stands")]
 
+mod answer;
 mod edge;
+mod frames;
 mod paths;
 mod reader;
 mod relay;
 mod wait;
 mod webhook;
 
+pub use answer::Answer;
 pub use edge::{ClientProcess, EnrolledEdge};
+pub use frames::{Ended, FrameReader, ReadFrame};
 pub use paths::{client_binary, node_binary, root};
 pub use reader::{HttpReader, ReaderLine, SocketReader};
 pub use relay::{ADMIN_TOKEN, Relay, RelayOptions, SECRET_CURRENT, SECRET_PREVIOUS, SIGNING_KEYS};

@@ -1,7 +1,7 @@
 use std::pin::Pin;
 
 use futures::{SinkExt, Stream, StreamExt};
-use relay_schemas::{ClientMessage, Frame};
+use relay_schemas::{ClientMessage, limits::CREDIT_BYTES};
 use serde_json::Value;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -100,9 +100,12 @@ impl HttpReader {
 
 /// A plain reader of the WebSocket dialect. Grants credit for what it reads, unless told not to.
 pub struct SocketReader {
+    /// The answer's headers.
+    pub headers: reqwest::header::HeaderMap,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
-    /// Whether credit is granted for each frame.
+    /// Whether credit is granted for what was read, half a window at a time.
     pub grants: bool,
+    read_bytes: i64,
 }
 
 impl SocketReader {
@@ -112,8 +115,8 @@ impl SocketReader {
         let mut request = format!("{url}/events/stream?{query}").into_client_request().unwrap();
         let credential = format!("Bearer {}", edge.credential).parse().unwrap();
         request.headers_mut().insert("Authorization", credential);
-        let (socket, _) = connect_async(request).await.unwrap();
-        Self { socket, grants: true }
+        let (socket, answer) = connect_async(request).await.unwrap();
+        Self { headers: answer.headers().clone(), socket, grants: true, read_bytes: 0 }
     }
 
     /// Sends a text.
@@ -128,17 +131,24 @@ impl SocketReader {
             match message.expect("waited in vain for a message") {
                 Some(Ok(Message::Text(text))) => {
                     let text = text.to_string();
-                    if self.grants && matches!(Frame::parse(&text), Ok(Frame::Webhook(_))) {
-                        let bytes = i64::try_from(text.len()).unwrap();
-                        let credit = serde_json::to_string(&ClientMessage::Credit { bytes });
-                        let _ = self.socket.send(Message::text(credit.unwrap())).await;
-                    }
+                    self.grant_for(&text).await;
                     return Ok(text);
                 }
                 Some(Ok(Message::Close(close))) => return Err(close),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return Err(None),
             }
+        }
+    }
+
+    async fn grant_for(&mut self, line: &str) {
+        if line.starts_with(r#"{"type":"webhook""#) {
+            self.read_bytes += i64::try_from(line.len()).unwrap();
+        }
+        if self.grants && self.read_bytes >= CREDIT_BYTES / 2 {
+            let credit = ClientMessage::Credit { bytes: std::mem::take(&mut self.read_bytes) };
+            let text = serde_json::to_string(&credit).unwrap();
+            let _ = self.socket.send(Message::text(text)).await;
         }
     }
 

@@ -25,6 +25,8 @@ pub struct RelayOptions {
     pub vars: Vec<(&'static str, String)>,
     /// Also start the floor Worker of the benchmarks.
     pub floor: bool,
+    /// Bindings of `wrangler.toml` that the Worker doesn't get, as if what they name were gone.
+    pub unbound: Vec<&'static str>,
 }
 
 /// The relay on real workerd, with storage of its own. Ended when dropped.
@@ -64,8 +66,13 @@ impl Relay {
         for (name, value) in &options.vars {
             vars[*name] = value.as_str().into();
         }
-        let settings =
-            json!({ "port": 0, "state": state.path(), "vars": vars, "floor": options.floor });
+        let settings = json!({
+            "port": 0,
+            "state": state.path(),
+            "vars": vars,
+            "floor": options.floor,
+            "unbound": options.unbound,
+        });
         let mut child = spawn(&settings, &state.path().join("relay.log"));
         let stdin = child.stdin.take().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -94,10 +101,16 @@ impl Relay {
     /// Kills workerd without warning, and all around it, then starts anew on the same storage.
     /// What waits in the local queue is lost with it: that queue lives in memory, unlike the
     /// platform's.
-    pub async fn kill_and_restart(mut self) -> Self {
+    pub async fn kill_and_restart(self) -> Self {
+        let options = self.options.clone();
+        self.kill_and_restart_with(options).await
+    }
+
+    /// The same, with other settings.
+    pub async fn kill_and_restart_with(mut self, options: RelayOptions) -> Self {
         kill_process(self.workerd_pid);
         self.child.kill().await.unwrap();
-        let (options, state) = (self.options.clone(), Arc::clone(&self.state));
+        let state = Arc::clone(&self.state);
         drop(self);
         Self::start_on(options, state).await
     }

@@ -39,6 +39,12 @@ impl SignedWebhook {
         Self { body, headers }
     }
 
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
     /// Replaces a header, or removes it.
     #[must_use]
     pub fn with_header(mut self, name: &str, value: Option<&str>) -> Self {
