@@ -54,10 +54,10 @@ impl Relay {
 
     /// Starts with other settings.
     pub async fn start_with(options: RelayOptions) -> Self {
-        Self::start_on(options, Arc::new(tempfile::tempdir().unwrap())).await
+        Self::start_on(options, Arc::new(tempfile::tempdir().unwrap()), 0).await
     }
 
-    async fn start_on(options: RelayOptions, state: Arc<TempDir>) -> Self {
+    async fn start_on(options: RelayOptions, state: Arc<TempDir>, port: u16) -> Self {
         let mut vars = json!({
             "LINEAR_WEBHOOK_SECRET": format!("{SECRET_CURRENT},{SECRET_PREVIOUS}"),
             "EDGE_SECRET": SIGNING_KEYS,
@@ -67,7 +67,7 @@ impl Relay {
             vars[*name] = value.as_str().into();
         }
         let settings = json!({
-            "port": 0,
+            "port": port,
             "state": state.path(),
             "vars": vars,
             "floor": options.floor,
@@ -98,7 +98,8 @@ impl Relay {
         relay
     }
 
-    /// Kills workerd without warning, and all around it, then starts anew on the same storage.
+    /// Kills workerd without warning, and all around it, then starts anew on the same storage and
+    /// the same port.
     /// What waits in the local queue is lost with it: that queue lives in memory, unlike the
     /// platform's.
     pub async fn kill_and_restart(self) -> Self {
@@ -111,8 +112,9 @@ impl Relay {
         kill_process(self.workerd_pid);
         self.child.kill().await.unwrap();
         let state = Arc::clone(&self.state);
+        let port = self.url.rsplit(':').next().unwrap().parse().unwrap();
         drop(self);
-        Self::start_on(options, state).await
+        Self::start_on(options, state, port).await
     }
 
     /// The directory that holds what is stored, and the log, `relay.log`.
