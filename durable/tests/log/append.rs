@@ -1,0 +1,136 @@
+//! Goal: an event is stored once, at the next position, in rows of bounded size.
+//! Method: dispositions, positions and rows are looked at after each append and after a reload.
+
+use proptest::prelude::*;
+use relay_durable::{LogStorage, test_storage::MemoryStorage};
+use relay_schemas::{
+    Disposition::{self, Appended, Duplicate},
+    NewEvent, Seq,
+    limits::{DEDUPLICATION_WINDOW_MS, LOG_ROW_BYTES_MAX},
+};
+
+use crate::support::{NOW, contents, event, event_of_size, events, id, load, new_log};
+
+/// First and last position and the bytes of every row, oldest first.
+fn rows(storage: &MemoryStorage) -> Vec<(u64, u64, usize)> {
+    let mut found = Vec::new();
+    let mut visit = |index: relay_durable::RowIndex| {
+        let bytes = storage.row_at(index.first).unwrap().unwrap().records.len();
+        found.push((index.first.get(), index.last().get(), bytes));
+        true
+    };
+    storage.visit_newest_first(&mut visit).unwrap();
+    found.reverse();
+    found
+}
+
+fn check_rows(events: &[NewEvent], expected: &[(u64, u64, usize)]) {
+    let (storage, mut log) = new_log();
+    log.append(events, NOW).unwrap();
+    assert_eq!(rows(&storage), expected);
+    let records: Vec<_> = (1..).zip(events.iter().map(|event| event.record.clone())).collect();
+    assert_eq!(contents(&log), records);
+    assert_eq!(contents(&load(&storage, NOW)), records);
+}
+
+#[test]
+fn positions_have_no_holes_and_a_reload_gives_the_same() {
+    let (storage, mut log) = new_log();
+    let batches: [&[u64]; 5] = [&[1], &[2, 3, 2, 1], &[], &[3, 4, 4, 5], &[5]];
+    for batch in batches {
+        let batch: Vec<NewEvent> = batch.iter().copied().map(event).collect();
+        log.append(&batch, NOW).unwrap();
+    }
+    let expected: Vec<_> = (1..=5).map(|seq| (seq, event(seq).record)).collect();
+    assert_eq!((log.tail(), contents(&log)), (Seq::new(5), expected.clone()));
+    let reloaded = load(&storage, NOW + 1);
+    assert_eq!((reloaded.tail(), contents(&reloaded)), (Seq::new(5), expected));
+    assert_eq!(reloaded.cursor(Seq::new(5)), log.cursor(Seq::new(5)));
+}
+
+#[test]
+fn duplicates_keep_the_place_they_have() {
+    let (_, mut log) = new_log();
+    let batch = [event(1), event(1), event(2)];
+    assert_eq!(log.append(&batch, NOW), Ok(vec![Appended, Duplicate, Appended]));
+    assert_eq!(log.append(&[event(3), event(1)], NOW), Ok(vec![Appended, Duplicate]));
+    for (number, seq) in [(1, 1), (2, 2), (3, 3)] {
+        assert_eq!(log.position_of(id(number)), Ok(Some(Seq::new(seq))));
+    }
+}
+
+#[test]
+fn an_event_is_remembered_for_the_window_and_no_longer() {
+    fn check(age_ms: u64, reloads: bool, expected: Disposition, tail: u64) {
+        let (storage, mut log) = new_log();
+        log.append(&[event(1)], NOW).unwrap();
+        let later = NOW + age_ms;
+        if reloads {
+            log = load(&storage, later);
+        }
+        assert_eq!(log.append(&[event(1)], later), Ok(vec![expected]), "{age_ms} {reloads}");
+        assert_eq!((log.tail(), contents(&log).len() as u64), (Seq::new(tail), tail));
+    }
+    for reloads in [false, true] {
+        check(0, reloads, Duplicate, 1);
+        check(DEDUPLICATION_WINDOW_MS, reloads, Duplicate, 1);
+        check(DEDUPLICATION_WINDOW_MS + 1, reloads, Appended, 2);
+    }
+}
+
+#[test]
+fn of_an_event_in_two_rows_the_newer_place_counts() {
+    let (storage, mut log) = new_log();
+    let again = NOW + DEDUPLICATION_WINDOW_MS + 1;
+    log.append(&[event(1), event(2)], NOW).unwrap();
+    log.append(&[event(1)], again).unwrap();
+    // Another machine's clock is a little behind: both rows are within the window there.
+    let mut log = load(&storage, again - 1);
+    assert_eq!(log.position_of(id(1)), Ok(Some(Seq::new(3))));
+    assert_eq!(log.append(&[event(1), event(2)], again), Ok(vec![Duplicate, Appended]));
+}
+
+#[test]
+fn rows_are_filled_to_the_bound_and_a_larger_event_stands_alone() {
+    let half = LOG_ROW_BYTES_MAX / 2;
+    let fitting = [event_of_size(1, half), event_of_size(2, half - 1)];
+    check_rows(&fitting, &[(1, 2, LOG_ROW_BYTES_MAX)]);
+    check_rows(&[event_of_size(1, half), event_of_size(2, half)], &[(1, 1, half), (2, 2, half)]);
+    let large = 5 * 1024 * 1024;
+    check_rows(
+        &[event_of_size(1, 200), event_of_size(2, large), event_of_size(3, 200)],
+        &[(1, 1, 200), (2, 2, large), (3, 3, 200)],
+    );
+}
+
+#[test]
+fn a_row_is_of_one_append() {
+    let (storage, mut log) = new_log();
+    log.append(&events(1..=3), NOW).unwrap();
+    log.append(&events(4..=4), NOW).unwrap();
+    let found: Vec<(u64, u64)> = rows(&storage).iter().map(|row| (row.0, row.1)).collect();
+    assert_eq!(found, [(1, 3), (4, 4)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn rows_of_any_sizes_tile_and_are_bounded(sizes in prop::collection::vec(200usize..150_000, 1..12)) {
+        let events: Vec<NewEvent> =
+            (1..).zip(&sizes).map(|(number, size)| event_of_size(number, *size)).collect();
+        let (storage, mut log) = new_log();
+        log.append(&events, NOW).unwrap();
+        let rows = rows(&storage);
+        let mut next = 1;
+        for (first, last, bytes) in &rows {
+            prop_assert_eq!(*first, next);
+            prop_assert!(*bytes <= LOG_ROW_BYTES_MAX);
+            next = last + 1;
+        }
+        prop_assert_eq!(next, events.len() as u64 + 1);
+        for pair in rows.windows(2) {
+            let first_of_next = &events[pair[1].0 as usize - 1].record;
+            prop_assert!(pair[0].2 + 1 + first_of_next.len() > LOG_ROW_BYTES_MAX, "row not filled");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! What the tests of the cores share: events, a stream that can be reloaded between any two
+//! steps, and the exact texts that it is to send.
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use relay_durable::{
+    Command, Connected, ConnectionId, Log, Stream, StreamError, Subscription,
+    test_storage::{MemoryStorage, StorageFault},
+};
+use relay_schemas::{
+    Append, AppendReply, BodyMode, ByeCode, Connect, Cursor, Dialect, EdgeId, Epoch, EventId,
+    KindFilter, NewEvent, OnGap, Problem, Record, RecordParts, Seq, Start, UnixMillis,
+    write_webhook_frame,
+};
+
+pub(crate) const NOW: UnixMillis = UnixMillis::new(1_790_000_000_000);
+pub(crate) const SALT: u32 = 7;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
+pub(crate) const DAY_MS: u64 = 24 * HOUR_MS;
+pub(crate) const RETENTION_MS: u64 = 62 * DAY_MS;
+
+pub(crate) fn id(number: u64) -> EventId {
+    EventId::from_bytes(u128::from(number).to_be_bytes())
+}
+
+pub(crate) fn event_of(number: u64, kind: &str, received_at: UnixMillis, body: &str) -> NewEvent {
+    let record = Record::new(&RecordParts {
+        id: id(number),
+        received_at,
+        kind,
+        organization: &"org-1".parse().unwrap(),
+        channel: &"user:u-1".parse().unwrap(),
+        delivery: None,
+        headers: &[],
+        body,
+    });
+    NewEvent { id: id(number), kind: kind.into(), received_at, record: record.into_string() }
+}
+
+pub(crate) fn event(number: u64) -> NewEvent {
+    event_of(number, "Issue.update", NOW, &format!(r#"{{"number":{number}}}"#))
+}
+
+pub(crate) fn events(numbers: std::ops::RangeInclusive<u64>) -> Vec<NewEvent> {
+    numbers.map(event).collect()
+}
+
+pub(crate) fn event_received(number: u64, received_at: UnixMillis) -> NewEvent {
+    event_of(number, "Issue.update", received_at, "{}")
+}
+
+pub(crate) fn event_of_kind(number: u64, kind: &str) -> NewEvent {
+    event_of(number, kind, NOW, "{}")
+}
+
+/// An event whose record has exactly so many bytes.
+pub(crate) fn event_of_size(number: u64, record_bytes: usize) -> NewEvent {
+    let mut event = event_of(number, "Issue.update", NOW, r#"{"fill":""}"#);
+    let missing = record_bytes.checked_sub(event.record.len()).unwrap();
+    fill(&mut event, missing);
+    event
+}
+
+/// Makes the body of an event with an empty `fill` so many bytes longer.
+pub(crate) fn fill(event: &mut NewEvent, bytes: usize) {
+    assert!(event.record.ends_with(r#"{"fill":""}}"#));
+    event.record.insert_str(event.record.len() - 3, &"x".repeat(bytes));
+}
+
+/// A position of the first incarnation.
+pub(crate) fn cursor(seq: u64) -> Cursor {
+    Cursor { epoch: Epoch::new(NOW, SALT), seq: Seq::new(seq) }
+}
+
+pub(crate) fn load(storage: &MemoryStorage, now: UnixMillis) -> Log<MemoryStorage> {
+    Log::load(storage.clone(), now, SALT + 1).unwrap()
+}
+
+pub(crate) fn new_log() -> (MemoryStorage, Log<MemoryStorage>) {
+    let storage = MemoryStorage::default();
+    let log = Log::load(storage.clone(), NOW, SALT).unwrap();
+    (storage, log)
+}
+
+/// Everything that the log holds, oldest first.
+pub(crate) fn contents(log: &Log<MemoryStorage>) -> Vec<(u64, String)> {
+    let mut found = Vec::new();
+    log.read(Seq::ZERO, &mut |seq, record| {
+        found.push((seq.get(), record.to_owned()));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    found
+}
+
+pub(crate) fn connect(dialect: Dialect, start: Start) -> Connect {
+    Connect {
+        stream: "org-1/user:u-1".parse().unwrap(),
+        edge: edge("edge_1"),
+        expires_at: NOW + 90 * DAY_MS,
+        dialect,
+        start,
+        kinds: KindFilter::default(),
+        body: BodyMode::Data,
+        on_gap: OnGap::Resume,
+        heartbeat_s: 15,
+    }
+}
+
+pub(crate) fn edge(name: &str) -> EdgeId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn kinds(text: &str) -> KindFilter {
+    let mut filter = KindFilter::default();
+    filter.add(text).unwrap();
+    filter
+}
+
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, StreamError<StorageFault>>) -> Problem {
+    match result {
+        Err(StreamError::Refused(problem)) => problem,
+        other => panic!("expected a refusal, found {other:?}"),
+    }
+}
+
+pub(crate) fn send(connection: ConnectionId, text: impl Into<String>) -> Command {
+    Command::Send { connection, text: text.into() }
+}
+
+pub(crate) fn remember(connection: ConnectionId) -> Command {
+    Command::Remember { connection }
+}
+
+pub(crate) fn close(connection: ConnectionId, code: ByeCode) -> Command {
+    Command::Close { connection, code }
+}
+
+/// A message to the Worker: the position, then the lines.
+pub(crate) fn bridge(position: u64, tail: u64, n: u64, lines: &[String]) -> String {
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    format!("{} {} {n}\n{lines}", cursor(position), cursor(tail))
+}
+
+pub(crate) fn open_line(dialect: Dialect, position: u64, oldest: u64, tail: u64) -> String {
+    let credit = if dialect == Dialect::WebSocket { r#","credit":262144"# } else { "" };
+    let [position, oldest, tail] = [position, oldest, tail].map(cursor);
+    let epoch = &position.to_string()[..12];
+    format!(
+        r#"{{"type":"open","cursor":"{position}","epoch":"{epoch}","oldest":"{oldest}","tail":"{tail}","heartbeat_s":15{credit}}}"#
+    )
+}
+
+pub(crate) fn gap_line(requested: &str, resumed_from: u64, reason: &str) -> String {
+    let oldest = cursor(resumed_from);
+    format!(
+        r#"{{"type":"gap","requested":"{requested}","resumed_from":"{oldest}","oldest":"{oldest}","reason":"{reason}"}}"#
+    )
+}
+
+pub(crate) fn bye_line(code: &str, retry_after_ms: u64, position: u64) -> String {
+    let position = cursor(position);
+    format!(
+        r#"{{"type":"bye","code":"{code}","retry_after_ms":{retry_after_ms},"cursor":"{position}"}}"#
+    )
+}
+
+pub(crate) fn heartbeat_line(position: u64, n: u64, tail: u64, now: UnixMillis) -> String {
+    let [position, tail] = [position, tail].map(cursor);
+    let at = now.get();
+    format!(
+        r#"{{"type":"heartbeat","id":"hb_{at}","cursor":"{position}","n":{n},"tail":"{tail}","timestamp":"{now}"}}"#
+    )
+}
+
+pub(crate) fn webhook_line(seq: u64, n: u64, event: &NewEvent) -> String {
+    let mut line = String::new();
+    write_webhook_frame(cursor(seq), n, &event.record, &mut line);
+    line
+}
+
+/// The webhooks at these positions, sent as the first, second … of a connection.
+pub(crate) fn webhook_lines(positions: std::ops::RangeInclusive<u64>, n: u64) -> Vec<String> {
+    positions.zip(n..).map(|(seq, n)| webhook_line(seq, n, &event(seq))).collect()
+}
+
+/// Lines as a dialect has them: frame by frame, or all in one message with the position reached.
+pub(crate) fn sent(
+    dialect: Dialect,
+    connection: ConnectionId,
+    lines: &[String],
+    (position, tail, n): (u64, u64, u64),
+) -> Vec<Command> {
+    match dialect {
+        Dialect::WebSocket => lines.iter().map(|line| send(connection, line)).collect(),
+        Dialect::Ndjson | Dialect::Sse => vec![send(connection, bridge(position, tail, n, lines))],
+    }
+}
+
+/// The same, and then the subscription is kept.
+pub(crate) fn sent_and_kept(
+    dialect: Dialect,
+    connection: ConnectionId,
+    lines: &[String],
+    stand: (u64, u64, u64),
+) -> Vec<Command> {
+    let mut commands = sent(dialect, connection, lines, stand);
+    commands.push(remember(connection));
+    commands
+}
+
+/// The same, and then the socket is closed.
+pub(crate) fn sent_and_closed(
+    dialect: Dialect,
+    connection: ConnectionId,
+    line: String,
+    stand: (u64, u64, u64),
+    code: ByeCode,
+) -> Vec<Command> {
+    let mut commands = sent(dialect, connection, &[line], stand);
+    commands.push(close(connection, code));
+    commands
+}
+
+/// A stream in its shell: subscriptions are kept as JSON whenever the core says so, and are all
+/// that is left of them after a reload.
+pub(crate) struct Relay {
+    pub(crate) storage: MemoryStorage,
+    pub(crate) stream: Stream<MemoryStorage>,
+    pub(crate) now: UnixMillis,
+    pub(crate) remembered: BTreeMap<ConnectionId, String>,
+    retention_ms: u64,
+    reloads_always: bool,
+}
+
+impl Relay {
+    pub(crate) fn new() -> Self {
+        Self::with_retention(RETENTION_MS)
+    }
+
+    pub(crate) fn with_retention(retention_ms: u64) -> Self {
+        let storage = MemoryStorage::default();
+        let remembered = BTreeMap::new();
+        let stream =
+            Stream::load(storage.clone(), BTreeMap::new(), retention_ms, NOW, SALT).unwrap();
+        Self { storage, stream, now: NOW, remembered, retention_ms, reloads_always: false }
+    }
+
+    /// Appends 1 to `count`, each alone.
+    pub(crate) fn fill(&mut self, count: u64) {
+        (1..=count).for_each(|number| assert_eq!(self.append(&[event(number)]), []));
+    }
+
+    /// Forgets everything but storage and attachments.
+    pub(crate) fn reload(&mut self) {
+        let connections: BTreeMap<ConnectionId, Subscription> = self
+            .remembered
+            .iter()
+            .map(|(id, text)| (*id, serde_json::from_str(text).unwrap()))
+            .collect();
+        self.stream =
+            Stream::load(self.storage.clone(), connections, self.retention_ms, self.now, SALT + 1)
+                .unwrap();
+    }
+
+    fn before_step(&mut self) {
+        if self.reloads_always && self.stream.log().is_used() {
+            self.reload();
+        }
+    }
+
+    /// Does what a shell does with commands that a test may look at.
+    pub(crate) fn execute(&mut self, commands: &[Command]) {
+        for command in commands {
+            match command {
+                Command::Send { .. } => {}
+                Command::Remember { connection } => {
+                    let subscription = self.stream.connection(*connection).unwrap();
+                    let text = serde_json::to_string(subscription).unwrap();
+                    assert!(text.len() < 16 * 1024, "an attachment holds 16 KiB");
+                    self.remembered.insert(*connection, text);
+                }
+                Command::Close { connection, .. } => {
+                    self.remembered.remove(connection);
+                    assert_eq!(self.stream.connection(*connection), None);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn try_append(
+        &mut self,
+        events: &[NewEvent],
+    ) -> Result<(AppendReply, Vec<Command>), StorageFault> {
+        let append = Append { stream: "org-1/user:u-1".parse().unwrap(), events: events.to_vec() };
+        let (reply, commands) = self.stream.append(&append, self.now)?;
+        self.execute(&commands);
+        Ok((reply, commands))
+    }
+
+    pub(crate) fn append(&mut self, events: &[NewEvent]) -> Vec<Command> {
+        self.before_step();
+        self.try_append(events).unwrap().1
+    }
+
+    pub(crate) fn try_connect(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect,
+    ) -> Result<Connected, StreamError<StorageFault>> {
+        self.before_step();
+        let connected = self.stream.connect(id, connect, self.now)?;
+        self.execute(&connected.commands);
+        Ok(connected)
+    }
+
+    pub(crate) fn connect(&mut self, id: ConnectionId, connect: &Connect) -> Vec<Command> {
+        self.try_connect(id, connect).unwrap().commands
+    }
+
+    pub(crate) fn message(&mut self, id: ConnectionId, text: &str) -> Vec<Command> {
+        self.before_step();
+        let commands = self.stream.message(id, text, self.now).unwrap();
+        self.execute(&commands);
+        commands
+    }
+
+    pub(crate) fn grant(&mut self, id: ConnectionId, bytes: i64) -> Vec<Command> {
+        self.message(id, &format!(r#"{{"type":"credit","bytes":{bytes}}}"#))
+    }
+
+    pub(crate) fn revoke(&mut self, edge: &EdgeId) -> Vec<Command> {
+        self.before_step();
+        let commands = self.stream.revoke(edge, self.now).unwrap();
+        self.execute(&commands);
+        commands
+    }
+
+    pub(crate) fn end_silent(&mut self, last_pings: &[(ConnectionId, UnixMillis)]) -> Vec<Command> {
+        self.before_step();
+        let last_ping_at = |id| last_pings.iter().find(|ping| ping.0 == id).map(|ping| ping.1);
+        let commands = self.stream.end_silent(&last_ping_at, self.now);
+        self.execute(&commands);
+        commands
+    }
+
+    pub(crate) fn alarm(&mut self) -> Vec<Command> {
+        self.before_step();
+        let commands = self.stream.alarm(self.now).unwrap();
+        self.execute(&commands);
+        commands
+    }
+}
+
+/// Runs a script twice: in one go, and with the object evicted before every step. The commands
+/// must be the same, because the script says which.
+pub(crate) fn check(script: impl Fn(Relay)) {
+    script(Relay::new());
+    script(Relay { reloads_always: true, ..Relay::new() });
+}
