@@ -102,7 +102,8 @@ impl<S: LogStorage> Log<S> {
         let mut fresh: Vec<&NewEvent> = Vec::with_capacity(events.len());
         for event in events {
             let seq = self.tail.plus(fresh.len() as u64 + 1);
-            let is_new = self.recent.add_newer(event.id, seq, now);
+            let is_new = !self.is_known_from_before(event, now)?
+                && self.recent.add_newer(event.id, seq, now);
             dispositions.push(if is_new { Disposition::Appended } else { Disposition::Duplicate });
             if is_new {
                 fresh.push(event);
@@ -113,6 +114,14 @@ impl<S: LogStorage> Log<S> {
         }
         self.tail = self.tail.plus(fresh.len() as u64);
         Ok(dispositions)
+    }
+
+    /// Whether an event that was received long ago, and comes from the dead letters, say, stands
+    /// in a row older than the ids that are remembered. Others can't: too old a delivery is
+    /// refused at the door, so that this search is rare.
+    fn is_known_from_before(&self, event: &NewEvent, now: UnixMillis) -> Result<bool, S::Error> {
+        let is_late = now.since_ms(event.received_at) > DEDUPLICATION_WINDOW_MS;
+        Ok(is_late && self.position_of(event.id)?.is_some())
     }
 
     /// Visits the records after a position, oldest first, until told to stop. Holds one row.

@@ -8,10 +8,7 @@ use relay_schemas::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::{
-    storage::LogStorage,
-    stream::{Stream, StreamError},
-};
+use crate::{command::StreamError, storage::LogStorage, stream::Stream};
 
 /// The answer of `GET /events`.
 #[derive(Debug, Serialize)]
@@ -109,7 +106,10 @@ impl<S: LogStorage> Stream<S> {
     ) -> Result<Page, StreamError<S::Error>> {
         self.admit(edge)?;
         self.make_used()?;
-        let resolved = self.resolve(&query.start, query.on_gap)?;
+        let mut resolved = self.resolve(&query.start, query.on_gap)?;
+        if resolved.fault.is_some() && query.order == Order::Desc {
+            resolved.after = self.log().tail();
+        }
         let log = self.log();
         let mut position = resolved.after;
         let mut builder = PageBuilder {

@@ -1,44 +1,17 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use relay_schemas::{
-    Append, AppendReply, ByeCode, ClientMessage, Connect, Cursor, Dialect, Disposition, EdgeId,
-    ErrorCode, EventId, Gap, GapReason, NewEvent, OnGap, Open, Problem, Report, Seq, StoredReport,
-    UnixMillis,
+    Append, AppendReply, ByeCode, ClientMessage, Connect, Dialect, Disposition, EdgeId, ErrorCode,
+    EventId, Gap, GapReason, NewEvent, OnGap, Open, Problem, Report, Seq, StoredReport, UnixMillis,
     limits::{CONNECTIONS_PER_STREAM_MAX, CREDIT_BYTES},
 };
 
 use crate::{
+    command::{Command, Connected, ConnectionId, StreamError},
     log::{Log, Resolved},
     storage::LogStorage,
     subscription::{Outgoing, Subscription},
 };
-
-/// A connection's number, unique within its stream for as long as it is open.
-pub type ConnectionId = u64;
-
-/// What the shell is to do, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Send a text message.
-    Send {
-        /// To whom.
-        connection: ConnectionId,
-        /// What.
-        text: String,
-    },
-    /// Keep the subscription with its socket, where it outlives the object's memory.
-    Remember {
-        /// Whose.
-        connection: ConnectionId,
-    },
-    /// Close the socket.
-    Close {
-        /// Which.
-        connection: ConnectionId,
-        /// Why; its close code is the socket's.
-        code: ByeCode,
-    },
-}
 
 /// A stream as its object holds it: the log and the open connections.
 #[derive(Debug)]
@@ -48,32 +21,6 @@ pub struct Stream<S> {
     retention_ms: u64,
     delivered_unreported: u64,
     losses_unreported: u64,
-}
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamError<E: std::fmt::Display> {
-    /// Storage failed: what is in memory may be wrong and must be loaded again.
-    #[error("storage: {0}")]
-    Storage(E),
-    /// The caller asked for something that it can't have; nothing has changed.
-    #[error(transparent)]
-    Refused(Problem),
-}
-
-impl<E: std::fmt::Display> From<E> for StreamError<E> {
-    fn from(error: E) -> Self {
-        Self::Storage(error)
-    }
-}
-
-/// The answer to a connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connected {
-    /// Set when reading starts elsewhere than asked.
-    pub resumed_from: Option<Cursor>,
-    /// What to do.
-    pub commands: Vec<Command>,
 }
 
 impl<S: LogStorage> Stream<S> {
@@ -196,7 +143,7 @@ impl<S: LogStorage> Stream<S> {
         subscription.catch_up(&self.log, &mut outgoing, now)?;
         self.delivered_unreported += outgoing.webhooks;
         let mut commands = Vec::new();
-        push_messages(&self.log, id, &subscription, outgoing, now, &mut commands);
+        push_messages(&self.log, id, &mut subscription, outgoing, now, &mut commands);
         self.connections.insert(id, subscription);
         let resumed_from = resolved.fault.map(|_| self.log.cursor(resolved.after));
         Ok(Connected { resumed_from, commands })
@@ -328,7 +275,7 @@ impl<S: LogStorage> Stream<S> {
 
     /// Ends a connection with a `bye`.
     fn end(&mut self, id: ConnectionId, code: ByeCode) -> Vec<Command> {
-        let Some(subscription) = self.connections.remove(&id) else { return Vec::new() };
+        let Some(mut subscription) = self.connections.remove(&id) else { return Vec::new() };
         let cursor = self.log.cursor(subscription.position());
         let retry_after_ms = match code {
             ByeCode::Slow => 1_000,
@@ -429,7 +376,7 @@ fn offer_fresh<S: LogStorage>(
 fn push_messages<S: LogStorage>(
     log: &Log<S>,
     connection: ConnectionId,
-    subscription: &Subscription,
+    subscription: &mut Subscription,
     outgoing: Outgoing,
     now: UnixMillis,
     commands: &mut Vec<Command>,

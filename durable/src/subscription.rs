@@ -30,6 +30,7 @@ pub struct Subscription {
     n: u64,
     credit_bytes: i64,
     stalled_since: Option<UnixMillis>,
+    position_told_at: UnixMillis,
 }
 
 /// What is sent to a reader in one go.
@@ -38,6 +39,7 @@ pub struct Outgoing {
     lines: Vec<String>,
     /// How many of the lines are webhooks.
     pub webhooks: u64,
+    charged_bytes: u64,
     passed_over: bool,
 }
 
@@ -63,6 +65,7 @@ impl Subscription {
             n: 0,
             credit_bytes: CREDIT_BYTES,
             stalled_since: None,
+            position_told_at: UnixMillis::default(),
         }
     }
 
@@ -106,6 +109,7 @@ impl Subscription {
         let mut line = String::new();
         write_webhook_frame(cursor, self.n, &rewrite_body(record, self.body), &mut line);
         self.credit_bytes -= i64::try_from(line.len()).unwrap_or(i64::MAX);
+        outgoing.charged_bytes += line.len() as u64;
         outgoing.lines.push(line);
         outgoing.webhooks += 1;
         ControlFlow::Continue(())
@@ -175,7 +179,7 @@ impl Subscription {
     /// The messages for a reader's socket: frames one by one on a direct WebSocket, all lines in
     /// one message to the Worker that holds an HTTP reader.
     pub fn messages<S: LogStorage>(
-        &self,
+        &mut self,
         log: &Log<S>,
         outgoing: Outgoing,
         now: UnixMillis,
@@ -183,7 +187,7 @@ impl Subscription {
         let mut lines = outgoing.lines;
         let (cursor, tail) = (log.cursor(self.position), log.cursor(log.tail()));
         if !self.dialect.is_bridged() {
-            if lines.is_empty() && outgoing.passed_over {
+            if lines.is_empty() && outgoing.passed_over && self.may_tell_position(now) {
                 lines.push(Heartbeat::new(cursor, tail, self.n, now).to_line());
             }
             return lines;
@@ -197,7 +201,18 @@ impl Subscription {
             text.push('\n');
         }
         let position = Position { cursor, tail, n: self.n };
-        vec![BridgeMessage { position, lines: &text }.encode()]
+        let charged_bytes = outgoing.charged_bytes;
+        vec![BridgeMessage { position, charged_bytes, lines: &text }.encode()]
+    }
+
+    /// Positions past filtered events cost no credit, so they are told only so often: a reader
+    /// that doesn't read must not pile them up.
+    fn may_tell_position(&mut self, now: UnixMillis) -> bool {
+        let is_due = now.since_ms(self.position_told_at) >= u64::from(self.heartbeat_s) * 1_000;
+        if is_due {
+            self.position_told_at = now;
+        }
+        is_due
     }
 
     /// The frame that ends this reader.

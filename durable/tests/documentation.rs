@@ -10,10 +10,8 @@ use relay_durable::MetricsRegistry;
 #[test]
 fn every_metric_is_described_and_no_other() {
     let text = MetricsRegistry::default().render("0.0.0");
-    let metrics: BTreeMap<&str, &str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
-        .collect();
+    let metrics: BTreeMap<&str, &str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
 
     let runbook = Path::new(env!("CARGO_MANIFEST_DIR")).join("../worker/README.md");
     let runbook = fs::read_to_string(runbook).unwrap();

@@ -19,6 +19,9 @@ pub struct Position {
 pub struct BridgeMessage<'a> {
     /// Where the reader stands after these lines.
     pub position: Position,
+    /// What the lines cost of the reader's credit: the webhooks' lengths. So much is granted
+    /// again when the reader has taken them.
+    pub charged_bytes: u64,
     /// Lines, each with its line break; may be none.
     pub lines: &'a str,
 }
@@ -28,7 +31,7 @@ impl<'a> BridgeMessage<'a> {
     pub fn encode(&self) -> String {
         let Position { cursor, tail, n } = self.position;
         let mut text = String::with_capacity(self.lines.len() + 80);
-        let _ = write!(text, "{cursor} {tail} {n}\n{}", self.lines);
+        let _ = write!(text, "{cursor} {tail} {n} {}\n{}", self.charged_bytes, self.lines);
         text
     }
 
@@ -41,7 +44,8 @@ impl<'a> BridgeMessage<'a> {
             tail: words.next()?.parse().ok()?,
             n: words.next()?.parse().ok()?,
         };
-        Some(Self { position, lines })
+        let charged_bytes = words.next()?.parse().ok()?;
+        Some(Self { position, charged_bytes, lines })
     }
 }
 
@@ -53,9 +57,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_survive(lines in any::<String>(), n in any::<u64>()) {
+        fn lines_survive(lines in any::<String>(), n in any::<u64>(), charged_bytes in any::<u64>()) {
             let cursor: Cursor = "0123456789ab0000000000v".parse().unwrap();
-            let message = BridgeMessage { position: Position { cursor, tail: cursor, n }, lines: &lines };
+            let message = BridgeMessage { position: Position { cursor, tail: cursor, n }, charged_bytes, lines: &lines };
             let text = message.encode();
             prop_assert_eq!(BridgeMessage::decode(&text), Some(message));
         }

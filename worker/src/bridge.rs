@@ -86,7 +86,7 @@ fn stream_headers(dialect: Dialect) -> worker::Result<Headers> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weight {
     /// So many bytes of the reader's credit.
-    Credit(usize),
+    Credit(u64),
     /// None: the Worker made it.
     Control,
     /// None: it is a heartbeat.
@@ -120,7 +120,7 @@ impl Writer {
         if message.lines.is_empty() {
             return;
         }
-        let weight = Weight::Credit(message.lines.len());
+        let weight = Weight::Credit(message.charged_bytes);
         let bytes = match self.dialect {
             Dialect::Ndjson | Dialect::WebSocket => message.lines.as_bytes().to_vec(),
             Dialect::Sse => {

@@ -9,7 +9,9 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::future::join_all;
+use js_sys::{ArrayBuffer, Uint8Array};
 use relay_durable::{Rule, route};
 use relay_schemas::{
     Append, AppendReply, Counter, DeadLetter, Disposition, Envelope, Histogram, NewEvent,
@@ -53,7 +55,7 @@ pub async fn queue(batch: MessageBatchSys, env: Env, _context: ContextSys) -> Js
 /// One message of a batch, with its handle.
 pub(crate) struct Delivery {
     inner: MessageSys,
-    /// Its text; what isn't text is written as JSON.
+    /// Its text; what is neither text nor bytes is written as JSON.
     pub(crate) text: String,
 }
 
@@ -61,7 +63,10 @@ impl Delivery {
     fn new(value: JsValue) -> Self {
         let inner: MessageSys = value.unchecked_into();
         let body = inner.body().unwrap_or(JsValue::UNDEFINED);
-        let text = body.as_string().or_else(|| js_sys::JSON::stringify(&body).ok().map(Into::into));
+        let text = body
+            .as_string()
+            .or_else(|| text_of_bytes(&body))
+            .or_else(|| js_sys::JSON::stringify(&body).ok().map(Into::into));
         Self { text: text.unwrap_or_default(), inner }
     }
 
@@ -96,6 +101,18 @@ impl Delivery {
         let _ = self.inner.retry(options.into());
         metrics::add(Counter::Retried, 1);
     }
+}
+
+/// Bytes as text, so that a dead letter keeps what came: as it is where it is UTF-8, else as
+/// base64 with that word in front.
+fn text_of_bytes(body: &JsValue) -> Option<String> {
+    let bytes = match (body.dyn_ref::<ArrayBuffer>(), body.dyn_ref::<Uint8Array>()) {
+        (Some(buffer), _) => Uint8Array::new(buffer).to_vec(),
+        (None, Some(array)) => array.to_vec(),
+        (None, None) => return None,
+    };
+    let text = String::from_utf8(bytes);
+    Some(text.unwrap_or_else(|error| format!("base64:{}", STANDARD.encode(error.as_bytes()))))
 }
 
 /// Why a message has not reached its stream.

@@ -41,11 +41,13 @@ pub(crate) async fn keep(messages: Vec<Delivery>, env: &Env) {
             Ok(()) => {
                 metrics::add(Counter::DeadLettered, 1);
                 message.acknowledge();
+                // What follows the first word may quote the message.
+                let reason = letter.reason.split(':').next();
                 log::line(
                     Level::Error,
                     "dead_letter_kept",
                     "",
-                    json!({ "message": letter.message, "reason": letter.reason, "attempts": letter.attempts }),
+                    json!({ "message": letter.message, "reason": reason, "attempts": letter.attempts }),
                 );
             }
             Err(error) => {

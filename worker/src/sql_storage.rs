@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS head (
   id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL,
   epoch TEXT NOT NULL, trimmed INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS log (
-  first INTEGER NOT NULL, part INTEGER NOT NULL, last INTEGER NOT NULL,
+  first INTEGER NOT NULL, part INTEGER NOT NULL, parts INTEGER NOT NULL, last INTEGER NOT NULL,
   appended_at INTEGER NOT NULL, received_at_max INTEGER NOT NULL,
   ids BLOB NOT NULL, records BLOB NOT NULL, PRIMARY KEY (first, part)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS report (
@@ -91,13 +91,23 @@ impl LogStorage for SqlLogStorage {
 
     fn insert(&mut self, row: &LogRow) -> Result<()> {
         let ids: Vec<u8> = row.index.ids.iter().flat_map(|id| *id.as_bytes()).collect();
-        for (part, records) in parts_of(&row.records).enumerate() {
+        let parts: Vec<&str> = parts_of(&row.records).collect();
+        // The first part last: without it the others are not there, so that a write that fails
+        // in between leaves nothing, and its repetition replaces them. The first itself is never
+        // replaced: an event's content doesn't change.
+        for (part, records) in parts.iter().enumerate().rev() {
+            let verb = if part == 0 { "INSERT" } else { "INSERT OR REPLACE" };
+            let statement = format!(
+                "{verb} INTO log
+                 (first, part, parts, last, appended_at, received_at_max, ids, records)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            );
             self.write(
-                "INSERT INTO log (first, part, last, appended_at, received_at_max, ids, records)
-                 VALUES (?, ?, ?, ?, ?, ?, ?)",
+                &statement,
                 vec![
                     integer(row.index.first.get()),
                     integer(part as u64),
+                    integer(parts.len() as u64),
                     integer(row.index.last().get()),
                     integer(row.index.appended_at.get()),
                     integer(row.index.received_at_max.get()),
@@ -117,9 +127,11 @@ impl LogStorage for SqlLogStorage {
 
     fn row_at(&self, seq: Seq) -> Result<Option<LogRow>> {
         let cursor = self.sql.exec(
-            "SELECT first, ids, appended_at, received_at_max, records FROM log
-             WHERE first = (SELECT first FROM log WHERE first <= ?1 ORDER BY first DESC LIMIT 1)
-             AND last >= ?1 ORDER BY part",
+            "SELECT log.first, log.ids, log.appended_at, log.received_at_max, log.records
+             FROM (SELECT first, parts FROM log WHERE first <= ?1 AND part = 0
+                   ORDER BY first DESC LIMIT 1) AS head
+             JOIN log ON log.first = head.first AND log.part < head.parts
+             WHERE log.last >= ?1 ORDER BY log.part",
             vec![integer(seq.get())],
         )?;
         let mut found: Option<LogRow> = None;
@@ -144,7 +156,10 @@ impl LogStorage for SqlLogStorage {
     }
 
     fn oldest(&self) -> Result<Option<RowIndex>> {
-        self.index(&format!("SELECT {INDEX_COLUMNS} FROM log ORDER BY first, part LIMIT 1"), vec![])
+        self.index(
+            &format!("SELECT {INDEX_COLUMNS} FROM log WHERE part = 0 ORDER BY first LIMIT 1"),
+            vec![],
+        )
     }
 
     fn first_received_since(&self, at: UnixMillis) -> Result<Option<RowIndex>> {

@@ -9,7 +9,9 @@ use relay_schemas::{
     limits::{DEDUPLICATION_WINDOW_MS, LOG_ROW_BYTES_MAX},
 };
 
-use crate::support::{NOW, contents, event, event_of_size, events, id, load, new_log};
+use crate::support::{
+    NOW, contents, event, event_of_size, event_received, events, id, load, new_log,
+};
 
 /// First and last position and the bytes of every row, oldest first.
 fn rows(storage: &MemoryStorage) -> Vec<(u64, u64, usize)> {
@@ -68,7 +70,8 @@ fn an_event_is_remembered_for_the_window_and_no_longer() {
         if reloads {
             log = load(&storage, later);
         }
-        assert_eq!(log.append(&[event(1)], later), Ok(vec![expected]), "{age_ms} {reloads}");
+        let again = event_received(1, later);
+        assert_eq!(log.append(&[again], later), Ok(vec![expected]), "{age_ms} {reloads}");
         assert_eq!((log.tail(), contents(&log).len() as u64), (Seq::new(tail), tail));
     }
     for reloads in [false, true] {
@@ -79,15 +82,26 @@ fn an_event_is_remembered_for_the_window_and_no_longer() {
 }
 
 #[test]
+fn an_event_that_comes_late_is_found_in_any_row_that_is_kept() {
+    let (storage, mut log) = new_log();
+    log.append(&[event(1)], NOW).unwrap();
+    let later = NOW + 10 * DEDUPLICATION_WINDOW_MS;
+    assert_eq!(log.append(&[event(1), event(2)], later), Ok(vec![Duplicate, Appended]));
+    let mut log = load(&storage, later);
+    assert_eq!(log.append(&[event(1)], later), Ok(vec![Duplicate]));
+}
+
+#[test]
 fn of_an_event_in_two_rows_the_newer_place_counts() {
     let (storage, mut log) = new_log();
     let again = NOW + DEDUPLICATION_WINDOW_MS + 1;
     log.append(&[event(1), event(2)], NOW).unwrap();
-    log.append(&[event(1)], again).unwrap();
+    log.append(&[event_received(1, again)], again).unwrap();
     // Another machine's clock is a little behind: both rows are within the window there.
     let mut log = load(&storage, again - 1);
     assert_eq!(log.position_of(id(1)), Ok(Some(Seq::new(3))));
-    assert_eq!(log.append(&[event(1), event(2)], again), Ok(vec![Duplicate, Appended]));
+    let batch = [event_received(1, again), event_received(2, again)];
+    assert_eq!(log.append(&batch, again), Ok(vec![Duplicate, Appended]));
 }
 
 #[test]

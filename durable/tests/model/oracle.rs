@@ -29,9 +29,11 @@ impl Oracle {
     }
 
     fn is_known(&self, event: &NewEvent, now: UnixMillis) -> bool {
-        self.events
-            .iter()
-            .any(|(known, at)| known.id == event.id && now.since_ms(*at) <= DEDUPLICATION_WINDOW_MS)
+        let is_late = now.since_ms(event.received_at) > DEDUPLICATION_WINDOW_MS;
+        self.events.iter().zip(1..).any(|((known, at), seq)| {
+            let is_remembered = now.since_ms(*at) <= DEDUPLICATION_WINDOW_MS;
+            known.id == event.id && (is_remembered || is_late && seq > self.floor)
+        })
     }
 
     /// Appends what is new; stops after `most` new events.

@@ -81,7 +81,7 @@ impl Reader {
         if !self.dialect.is_bridged() {
             return self.take_line(text, oracle, now);
         }
-        let Some(BridgeMessage { position, lines }) = BridgeMessage::decode(text) else {
+        let Some(BridgeMessage { position, lines, .. }) = BridgeMessage::decode(text) else {
             panic!("not a bridge message: {text:.100}")
         };
         lines.lines().for_each(|line| self.take_line(line, oracle, now));
