@@ -1,4 +1,9 @@
-use std::{path::Path, process::Stdio, sync::Arc};
+use std::{
+    path::Path,
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -37,6 +42,8 @@ pub struct Relay {
     pub floor_url: Option<String>,
     /// The process id of workerd.
     pub workerd_pid: u32,
+    /// How long the first answer took: the wasm is compiled and started for it.
+    pub first_answer: Duration,
     /// For requests to it.
     pub http: reqwest::Client,
     options: RelayOptions,
@@ -79,7 +86,8 @@ impl Relay {
         let ready = stdout.next_line().await.unwrap().expect("the relay ended before it was ready");
         let ready: Value = serde_json::from_str(&ready).unwrap();
         assert_eq!(ready["ready"], true, "{ready}");
-        let relay = Self {
+        let mut relay = Self {
+            first_answer: Duration::ZERO,
             url: ready["url"].as_str().unwrap().to_owned(),
             floor_url: ready["floor_url"].as_str().map(str::to_owned),
             workerd_pid: u32::try_from(ready["workerd_pid"].as_u64().unwrap()).unwrap(),
@@ -90,11 +98,13 @@ impl Relay {
             stdin,
             stdout,
         };
+        let asked = Instant::now();
         until("the relay's health", async || {
             let answer = relay.http.get(format!("{}/health", relay.url)).send().await.ok()?;
             answer.status().is_success().then_some(())
         })
         .await;
+        relay.first_answer = asked.elapsed();
         relay
     }
 
@@ -219,6 +229,15 @@ impl Relay {
     pub async fn wait_for_length(&self, stream: &str, length: u64) {
         until(&format!("{length} events in {stream}"), async || {
             (self.stream_length(stream).await >= length).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a stream has so many connections.
+    pub async fn wait_for_connections(&self, stream: &str, count: usize) {
+        until(&format!("{count} connections to {stream}"), async || {
+            let state = self.stream_state(stream).await;
+            (state["connections"].as_array()?.len() >= count).then_some(())
         })
         .await;
     }
