@@ -150,9 +150,8 @@ impl SigningKeys {
                 return Err("every key needs a name of its own before the colon".into());
             }
             if secret.len() < SECRET_LENGTH_MIN {
-                return Err(format!(
-                    "the secret of key {kid} needs {SECRET_LENGTH_MIN} characters"
-                ));
+                // Which one is not told: a name could be the first part of a secret.
+                return Err(format!("every secret needs {SECRET_LENGTH_MIN} characters"));
             }
             keys.push(SigningKey { kid: kid.into(), secret: secret.as_bytes().to_vec() });
         }

@@ -1,6 +1,9 @@
 use relay_schemas::{ErrorBody, ErrorCode};
 use reqwest::{RequestBuilder, header::HeaderMap};
 use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::WAIT_LIMIT;
 
 /// An answer, read whole.
 #[derive(Debug)]
@@ -18,7 +21,9 @@ impl Answer {
     pub async fn to(request: RequestBuilder) -> Self {
         let answer = request.send().await.unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Self { status, headers, body: answer.bytes().await.unwrap().to_vec() }
+        let body = timeout(WAIT_LIMIT, answer.bytes()).await;
+        let body = body.unwrap_or_else(|_| panic!("the body of a {status} has no end"));
+        Self { status, headers, body: body.unwrap().to_vec() }
     }
 
     /// A header's text.

@@ -105,7 +105,8 @@ async fn what_was_appended_survives_kill_9_under_load() {
     }
     relay.wait_for_length(&edge.stream(), tried.len() as u64).await;
     let settled = until("the queue to be empty", async || {
-        let done = relay.metric("edgerelay_webhook_to_append_seconds_count").await;
+        let done = relay.metric("edgerelay_events_appended_total").await
+            + relay.metric("edgerelay_events_duplicate_total").await;
         (done >= tried.len() as f64).then_some(())
     });
     settled.await;

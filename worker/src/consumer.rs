@@ -32,6 +32,10 @@ use crate::{
 
 const RETRY_DELAY_S_MAX: u32 = 1_800;
 
+/// Records of a batch that are in memory at once, of an isolate's 128 MB. Bodies that were too
+/// large for the queue can make a batch of 100 as large as 500 MB.
+const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// The platform's entry point. Exported by hand, because the library's own drops the handle of a
 /// message that it can't decode, which is then taken as processed, and hides `attempts`.
 #[wasm_bindgen]
@@ -128,23 +132,43 @@ struct Routed {
     message: usize,
     event: NewEvent,
     rule: Rule,
+    request_id: String,
 }
 
+/// Appends as it goes when the bodies of a batch are many and large: they are all in memory.
 async fn consume(messages: Vec<Delivery>, env: &Env) {
     let started_at = host::now();
     let mut streams: BTreeMap<StreamKey, Vec<Routed>> = BTreeMap::new();
+    let mut bytes = 0;
     for (index, message) in messages.iter().enumerate() {
         match read(message, index, env).await {
             Ok((stream, routed)) => {
-                let waited_ms = started_at.since_ms(routed.event.received_at);
-                metrics::record(|delta| delta.observe(Histogram::QueueLatency, waited_ms));
+                count_received(message, &routed, started_at);
+                bytes += routed.event.record.len();
                 streams.entry(stream).or_default().push(routed);
             }
             Err(failure) => give_up_or_retry(message, failure, env).await,
         }
+        if bytes > BATCH_BYTES_MAX {
+            append_all(std::mem::take(&mut streams), &messages, env).await;
+            bytes = 0;
+        }
     }
+    append_all(streams, &messages, env).await;
+}
+
+fn count_received(message: &Delivery, routed: &Routed, started_at: UnixMillis) {
+    let waited_ms = started_at.since_ms(routed.event.received_at);
+    let is_first_delivery = message.attempts() == 1;
+    metrics::record(|delta| {
+        delta.observe(Histogram::QueueLatency, waited_ms);
+        delta.add(Counter::Webhooks("accepted"), u64::from(is_first_delivery));
+    });
+}
+
+async fn append_all(streams: BTreeMap<StreamKey, Vec<Routed>>, messages: &[Delivery], env: &Env) {
     let appends = streams.into_iter().flat_map(|(stream, routed)| split(stream, routed));
-    join_all(appends.map(|(stream, routed)| append(stream, routed, &messages, env))).await;
+    join_all(appends.map(|(stream, routed)| append(stream, routed, messages, env))).await;
 }
 
 /// Steps 1 to 3 for one message.
@@ -176,7 +200,8 @@ async fn read(message: &Delivery, index: usize, env: &Env) -> Result<(StreamKey,
         received_at: header.received_at,
         record: record.into_string(),
     };
-    Ok((decision.stream, Routed { message: index, event, rule: decision.rule }))
+    let (rule, request_id) = (decision.rule, header.request_id);
+    Ok((decision.stream, Routed { message: index, event, rule, request_id }))
 }
 
 async fn load_body(env: &Env, key: &str) -> Result<Vec<u8>, Failure> {
@@ -205,60 +230,75 @@ fn split(stream: StreamKey, routed: Vec<Routed>) -> Vec<(StreamKey, Vec<Routed>)
     groups
 }
 
+/// What is left to do for an event once its stream has answered.
+struct Place {
+    message: usize,
+    rule: Rule,
+    received_at: UnixMillis,
+    request_id: String,
+}
+
 /// Steps 4 and 5 for one stream.
 async fn append(stream: StreamKey, routed: Vec<Routed>, messages: &[Delivery], env: &Env) {
-    let places: Vec<(usize, Rule)> =
-        routed.iter().map(|event| (event.message, event.rule)).collect();
-    let events: Vec<NewEvent> = routed.into_iter().map(|event| event.event).collect();
-    let received_at: Vec<UnixMillis> = events.iter().map(|event| event.received_at).collect();
-    let name = stream.to_string();
+    let (places, events): (Vec<Place>, Vec<NewEvent>) = routed.into_iter().map(into_place).unzip();
     let append = Append { stream, events };
+    let stream = append.stream.to_string();
+    let request_ids: Vec<&str> = places.iter().map(|place| place.request_id.as_str()).collect();
     match stream_client::append(env, &append).await {
         Ok(reply) => {
-            count(&append.stream, &reply, &places, &received_at);
-            places.iter().for_each(|(message, _)| messages[*message].acknowledge());
-            log::line(
-                Level::Info,
-                "events_appended",
-                "",
-                json!({ "stream": name, "events": places.len(), "tail": reply.tail.to_string() }),
-            );
+            count_appended(&append.stream, &reply, &places);
+            places.iter().for_each(|place| messages[place.message].acknowledge());
+            let appended = appended(&reply);
+            let fields = json!({
+                "stream": stream,
+                "events": appended,
+                "duplicates": places.len() - appended,
+                "tail": reply.tail.to_string(),
+                "request_ids": request_ids,
+            });
+            log::line(Level::Info, "events_appended", "", fields);
         }
         Err(error) => {
             let text: String = error.to_string().chars().take(200).collect();
-            log::line(Level::Warn, "append_failed", "", json!({ "stream": name, "error": text }));
-            for (message, _) in places {
+            let fields = json!({ "stream": stream, "error": text, "request_ids": request_ids });
+            log::line(Level::Warn, "append_failed", "", fields);
+            for place in &places {
                 let failure = Failure::Passing(format!("stream_unavailable: {text}"));
-                give_up_or_retry(&messages[message], failure, env).await;
+                give_up_or_retry(&messages[place.message], failure, env).await;
             }
         }
     }
 }
 
-fn count(
-    stream: &StreamKey,
-    reply: &AppendReply,
-    places: &[(usize, Rule)],
-    received_at: &[UnixMillis],
-) {
+fn into_place(routed: Routed) -> (Place, NewEvent) {
+    let Routed { message, event, rule, request_id } = routed;
+    (Place { message, rule, received_at: event.received_at, request_id }, event)
+}
+
+fn appended(reply: &AppendReply) -> usize {
+    reply.dispositions.iter().filter(|found| **found == Disposition::Appended).count()
+}
+
+fn count_appended(stream: &StreamKey, reply: &AppendReply, places: &[Place]) {
     let now = host::now();
-    let appended =
-        reply.dispositions.iter().filter(|found| **found == Disposition::Appended).count() as u64;
+    let appended = appended(reply) as u64;
     metrics::record(|delta| {
         delta.touch(stream, reply.tail, now);
         delta.add(Counter::Appended, appended);
-        delta.add(Counter::Duplicates, reply.dispositions.len() as u64 - appended);
+        delta.add(Counter::Duplicates, places.len() as u64 - appended);
         delta.add(Counter::Delivered, reply.delivered);
         delta.add(Counter::HeartbeatLosses, reply.heartbeat_losses);
-        for (_, rule) in places {
-            if rule.is_person() {
-                delta.add(Counter::Routed(rule.as_str()), 1);
-            } else {
-                delta.add(Counter::Unroutable, 1);
+        for (place, disposition) in places.iter().zip(&reply.dispositions) {
+            if *disposition == Disposition::Duplicate {
+                continue;
             }
-        }
-        for at in received_at {
-            delta.observe(Histogram::WebhookToAppend, now.since_ms(*at));
+            delta.observe(Histogram::WebhookToAppend, now.since_ms(place.received_at));
+            let counter = if place.rule.is_person() {
+                Counter::Routed(place.rule.as_str())
+            } else {
+                Counter::Unroutable
+            };
+            delta.add(counter, 1);
         }
     });
 }

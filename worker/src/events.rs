@@ -116,6 +116,7 @@ pub(crate) async fn report(call: &mut Call) -> Result<Response, Problem> {
         relay_answer(&call.env, "STREAMS", &name, "/status", body, &call.request_id).await?;
     if answer.status_code() == 200 {
         metrics::add(Counter::Reports(status.as_str()), 1);
+        metrics::flush_if_due(call);
         log::line(
             Level::Info,
             "status_reported",

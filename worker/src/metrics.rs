@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use relay_schemas::{Counter, MetricsDelta, UnixMillis};
 use worker::Env;
 
-use crate::{host, log, stream_client::post_to_object};
+use crate::{call::Call, host, log, stream_client::post_to_object};
 
 const FLUSH_INTERVAL_MS: u64 = 1_000;
 
@@ -38,6 +38,14 @@ pub(crate) fn is_flush_due() -> bool {
     BUFFER.with_borrow(|buffer| {
         !buffer.delta.is_empty() && host::now().since_ms(buffer.flushed_at) >= FLUSH_INTERVAL_MS
     })
+}
+
+/// Reports what was counted, after the answer, if it is time to.
+pub(crate) fn flush_if_due(call: &Call) {
+    if is_flush_due() {
+        let env = call.env.clone();
+        call.context.wait_until(async move { flush(&env).await });
+    }
 }
 
 /// Reports what was counted. What can't be reported is kept for the next time.

@@ -97,6 +97,7 @@ fn log_problem(method: &Method, path: &str, problem: &Problem, request_id: &str)
             "method": method.to_string(),
             "path": path.chars().take(100).collect::<String>(),
             "code": problem.code.as_str(),
+            "setting": problem.details.iter().find(|(name, _)| *name == "setting").map(|(_, value)| value),
             "status": problem.code.status(),
         }),
     );

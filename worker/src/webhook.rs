@@ -26,15 +26,10 @@ const HEADER_LENGTH_MAX: usize = 256;
 /// `POST /webhook`: checks, makes durable, and only then answers 200, exactly as Linear demands.
 pub(crate) async fn receive(call: &mut Call) -> Result<Response, Problem> {
     let outcome = accept(call).await;
-    let result = match &outcome {
-        Ok(()) => "accepted",
-        Err(problem) => problem.code.as_str(),
-    };
-    metrics::add(Counter::Webhooks(result), 1);
-    // Accepted webhooks are reported with the batch that they come in.
-    if outcome.is_err() && metrics::is_flush_due() {
-        let env = call.env.clone();
-        call.context.wait_until(async move { metrics::flush(&env).await });
+    // Accepted webhooks are counted by the consumer, together with the batch that they come in.
+    if let Err(problem) = &outcome {
+        metrics::add(Counter::Webhooks(problem.code.as_str()), 1);
+        metrics::flush_if_due(call);
     }
     outcome?;
     respond::text_of(200, "application/json", r#"{"received":true}"#.into())

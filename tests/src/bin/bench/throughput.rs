@@ -8,8 +8,8 @@ use crate::{
     readers::{AnyReader, floor_reader, relay_reader},
 };
 
-const SENDERS: usize = 16;
-const DURATION: Duration = Duration::from_secs(6);
+const SENDERS: usize = 64;
+const DURATION: Duration = Duration::from_secs(4);
 const ROUNDS: usize = 5;
 
 #[derive(Default)]
