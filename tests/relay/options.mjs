@@ -87,6 +87,8 @@ function floorWorker(config, bindings) {
 		compatibilityFlags: config.compatibility_flags,
 		bindings: { LINEAR_WEBHOOK_SECRET: bindings.LINEAR_WEBHOOK_SECRET },
 		durableObjects: { CHANNELS: { className: "FloorChannel", useSQLite: true } },
+		queueProducers: { QUEUE: "floor" },
+		queueConsumers: { floor: { maxBatchSize: 100, maxBatchTimeout: 0 } },
 		unsafeDirectSockets: [{ host: HOST, port: 0 }],
 	};
 }

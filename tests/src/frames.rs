@@ -1,8 +1,10 @@
 use relay_schemas::{Dialect, Frame};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{
+    WAIT_LIMIT,
     edge::EnrolledEdge,
     reader::{HttpReader, ReaderLine, SocketReader},
     relay::Relay,
@@ -124,14 +126,23 @@ impl FrameReader {
 
     /// The next frame of this type; heartbeats are passed over, anything else is not.
     pub async fn frame(&mut self, kind: &str) -> ReadFrame {
+        let dialect = self.dialect;
+        // Heartbeats without end are no reason to wait without end.
+        let frame = timeout(WAIT_LIMIT, self.next_but_heartbeats(kind)).await;
+        let frame = frame.unwrap_or_else(|_| panic!("{dialect:?}: only heartbeats, no {kind}"));
+        let frame =
+            frame.unwrap_or_else(|ended| panic!("{dialect:?} ended before {kind}: {ended:?}"));
+        assert_eq!(frame.kind(), kind, "{dialect:?}: {frame:?}");
+        frame
+    }
+
+    /// The next frame that is `wanted` or no heartbeat.
+    async fn next_but_heartbeats(&mut self, wanted: &str) -> Result<ReadFrame, Ended> {
         loop {
-            let frame = self.next().await.unwrap_or_else(|ended| {
-                panic!("{:?} ended before {kind}: {ended:?}", self.dialect)
-            });
-            if frame.kind() == kind {
-                return frame;
+            let frame = self.next().await?;
+            if frame.kind() == wanted || frame.kind() != "heartbeat" {
+                return Ok(frame);
             }
-            assert_eq!(frame.kind(), "heartbeat", "{:?} expected {kind}: {frame:?}", self.dialect);
         }
     }
 
@@ -146,11 +157,10 @@ impl FrameReader {
 
     /// The end that must come next, after heartbeats at most.
     pub async fn end(&mut self) -> Ended {
-        loop {
-            match self.next().await {
-                Err(ended) => return ended,
-                Ok(frame) => assert_eq!(frame.kind(), "heartbeat", "{frame:?}"),
-            }
+        match timeout(WAIT_LIMIT, self.next_but_heartbeats("end")).await {
+            Ok(Err(ended)) => ended,
+            Ok(Ok(frame)) => panic!("{:?}: {frame:?} in place of the end", self.dialect),
+            Err(_) => panic!("{:?}: only heartbeats, no end", self.dialect),
         }
     }
 

@@ -19,6 +19,7 @@ pub(crate) const BODY_BYTES: usize = 2_000;
 pub(crate) struct Target {
     pub(crate) http: reqwest::Client,
     pub(crate) url: String,
+    pub(crate) path: &'static str,
     pub(crate) organization: String,
     pub(crate) user: String,
     pub(crate) posted_at: PostTimes,
@@ -64,7 +65,7 @@ impl Target {
 
     async fn send(&self, body: String, index: u64) {
         let webhook = SignedWebhook::new(body, &format!("delivery-{index}"));
-        let mut request = self.http.post(format!("{}/webhook", self.url)).body(webhook.body);
+        let mut request = self.http.post(format!("{}{}", self.url, self.path)).body(webhook.body);
         for (name, value) in &webhook.headers {
             request = request.header(name, value);
         }

@@ -19,7 +19,7 @@ struct Rounds {
 }
 
 /// Webhooks per second from the first post until the last is at the reader, in turn with the
-/// floor.
+/// floor, and with the floor behind a queue.
 pub(crate) async fn run() {
     println!("\n## Throughput: {SENDERS} senders, bodies of {} bytes", crate::load::BODY_BYTES);
     let relay = Relay::start_with(RelayOptions {
@@ -29,29 +29,39 @@ pub(crate) async fn run() {
         ..RelayOptions::default()
     })
     .await;
-    let (mut ours, mut floor) = (Rounds::default(), Rounds::default());
+    let (mut ours, mut floor, mut queued) =
+        (Rounds::default(), Rounds::default(), Rounds::default());
     for round in 0..ROUNDS {
         let (target, reader) = floor_reader(&relay).await;
         measure(&relay, target, reader, &mut floor).await;
+        let (target, reader) = floor_reader(&relay).await;
+        let target = Target { path: "/webhook-queued", ..target };
+        measure(&relay, target, reader, &mut queued).await;
         let (target, reader) = relay_reader(&relay, &format!("throughput-{round}")).await;
         measure(&relay, target, reader, &mut ours).await;
     }
-    let ratio = |ours: &[f64], floor: &[f64]| {
-        let ratios: Vec<f64> = ours.iter().zip(floor).map(|(ours, floor)| ours / floor).collect();
-        median(&ratios)
-    };
-    println!(
-        "webhooks/s      whole path {:.0}, floor {:.0}, ratio {:.2}",
-        median(&ours.per_second),
-        median(&floor.per_second),
-        ratio(&ours.per_second, &floor.per_second)
-    );
-    println!(
-        "processor time  whole path {:.0} µs, floor {:.0} µs a webhook, ratio {:.2}",
-        median(&ours.processor_us),
-        median(&floor.processor_us),
-        1.0 / ratio(&ours.processor_us, &floor.processor_us)
-    );
+    floor.print("floor", &ours);
+    queued.print("floor + queue", &ours);
+    ours.print("whole path", &ours);
+}
+
+impl Rounds {
+    /// A line about these rounds, and how the relay's compare with them.
+    fn print(&self, name: &str, ours: &Self) {
+        let ratios = |ours: &[f64], theirs: &[f64]| {
+            let ratios: Vec<f64> =
+                ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+            median(&ratios)
+        };
+        println!(
+            "{name:<15} {:.0} webhooks/s, {:.0} µs of processor time each; whole path is {:.2} of \
+             the rate at {:.2} of the processor time",
+            median(&self.per_second),
+            median(&self.processor_us),
+            ratios(&ours.per_second, &self.per_second),
+            ratios(&ours.processor_us, &self.processor_us)
+        );
+    }
 }
 
 async fn measure(relay: &Relay, target: Target, mut reader: AnyReader, rounds: &mut Rounds) {
@@ -76,6 +86,7 @@ pub(crate) fn target(relay: &Relay, url: &str, organization: &str, user: &str) -
     Target {
         http: relay.http.clone(),
         url: url.to_owned(),
+        path: "/webhook",
         organization: organization.to_owned(),
         user: user.to_owned(),
         posted_at: PostTimes::default(),
