@@ -273,20 +273,24 @@ async fn a_revocation_ends_open_streams_and_no_others() {
     }
 }
 
+/// Each on a stream of its own: a socket's expiry wakes the object, which ends all that expired,
+/// while HTTP readers are ended by the Worker that holds them.
 #[tokio::test]
 async fn an_expiry_ends_open_streams() {
     let relay = Relay::start().await;
-    let edge = json!({ "organization": "org-expiring", "user": USER, "expires_in_s": 5 });
-    let edge = relay.enrol_with(edge).await;
     let mut readers = Vec::new();
     for dialect in Dialect::ALL {
-        readers.push(FrameReader::open(&relay, &edge, dialect, "").await.0);
+        let user = dialect.as_str();
+        let edge = json!({ "organization": "org-expiring", "user": user, "expires_in_s": 4 });
+        let edge = relay.enrol_with(edge).await;
+        let (reader, _) = FrameReader::open(&relay, &edge, dialect, "").await;
+        readers.push((edge, reader));
     }
-    for reader in &mut readers {
+    for (edge, reader) in &mut readers {
         reader.bye(ByeCode::Expired).await;
+        let bearer = format!("Bearer {}", edge.credential);
+        check(&relay, "expired", Some(&bearer), ErrorCode::CredentialExpired).await;
     }
-    let bearer = format!("Bearer {}", edge.credential);
-    check(&relay, "expired", Some(&bearer), ErrorCode::CredentialExpired).await;
 }
 
 #[tokio::test]

@@ -189,15 +189,17 @@ async fn a_filter_leaves_no_hole_in_n_and_the_cursor_moves_on() {
             let expected = (&json!("AgentSessionEvent.created"), &json!(n));
             assert_eq!((&frame["kind"], &frame["n"]), expected, "{:?}", reader.dialect);
         }
-        // What was passed over need not be read again.
-        loop {
-            let heartbeat = reader.next().await.unwrap().json();
-            let (kind, n) = (&heartbeat["type"], &heartbeat["n"]);
-            assert_eq!((kind, n), (&json!("heartbeat"), &json!(2)), "{:?}", reader.dialect);
-            if heartbeat["cursor"] == tail {
-                break;
-            }
+        // On a direct WebSocket a position is told at most once per heartbeat, and it was.
+        if reader.dialect == Dialect::WebSocket {
+            continue;
         }
+        // What was passed over need not be read again. The second heartbeat is the latest.
+        let mut heartbeat = reader.frame("heartbeat").await.json();
+        if heartbeat["cursor"] != tail {
+            heartbeat = reader.frame("heartbeat").await.json();
+        }
+        let (n, cursor) = (&heartbeat["n"], &heartbeat["cursor"]);
+        assert_eq!((n, cursor), (&json!(2), &tail), "{:?}", reader.dialect);
     }
 }
 
