@@ -141,6 +141,8 @@ impl<C: Connector, H: Handler> Client<C, H> {
         self.feed(Input::Start);
         loop {
             if let Some(exit) = self.perform().await {
+                // Something runs only when the state was lost.
+                self.handler.abandon().await;
                 return (exit, self.keeper_thread);
             }
             if self.feed_waiting() {

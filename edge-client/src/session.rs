@@ -11,6 +11,7 @@ mod message;
 mod notice;
 mod progress;
 mod recent;
+mod settings;
 mod status;
 mod watchdog;
 
@@ -25,6 +26,7 @@ pub use self::{
     message::{Command, DialFrom, Input, Outcome, Start},
     notice::{Notice, Weight},
     progress::Ticket,
+    settings::{OnFailure, Ordering, Restored, SessionSettings},
     status::{Counters, LinkState, SessionStatus},
 };
 use self::{
@@ -39,60 +41,6 @@ use crate::{
         HANDLER_BACKOFF_BASE_MS, HANDLER_BACKOFF_CAP_MS, RECENT_IDS_MAX, WINDOW_EVENTS_MAX,
     },
 };
-
-/// In which order handlers run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ordering {
-    /// One after another, as the stream has them. Nothing starts before its predecessor is done.
-    Stream,
-    /// Events of one agent session or issue one after another, others at the same time.
-    Lanes,
-    /// Handed over in the stream's order without waiting: the handler keeps them in order itself.
-    HandedOver,
-}
-
-/// What follows when a handler has failed for the last time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnFailure {
-    /// The client ends; its cursor stays before the event.
-    Stop,
-    /// The event is passed over.
-    Skip,
-}
-
-/// What a session needs to know.
-#[derive(Clone, Debug)]
-pub struct SessionSettings {
-    /// Where reading starts when no cursor is stored.
-    pub start: Start,
-    /// In which order handlers run.
-    pub ordering: Ordering,
-    /// Handlers that may run at the same time.
-    pub concurrency: usize,
-    /// Attempts at an event; `None` for any number.
-    pub attempts_max: Option<u32>,
-    /// What follows the last one.
-    pub on_failure: OnFailure,
-    /// Whether the relay is told what becomes of events.
-    pub reports: bool,
-    /// Least time between two writes of progress.
-    pub persist_interval_ms: u64,
-    /// End when events are missing.
-    pub fail_on_gap: bool,
-    /// End when the newest event at the start is handled.
-    pub exit_when_caught_up: bool,
-    /// How long running handlers may go on when the client ends.
-    pub grace_ms: u64,
-}
-
-/// What is known from earlier runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
-    /// Everything up to here was handled.
-    pub cursor: Option<Cursor>,
-    /// Events handled lately, oldest first.
-    pub handled: Vec<EventId>,
-}
 
 #[derive(Debug)]
 struct Job {

@@ -15,6 +15,8 @@ use crate::{event::Event, session::Outcome};
 /// Between asking a command to end and ending it.
 const KILL_AFTER: Duration = Duration::from_secs(2);
 
+const CREDENTIAL_VARIABLE: &str = "EDGE_API_KEY";
+
 /// What is run for each event.
 #[derive(Clone, Debug)]
 pub struct ExecSettings {
@@ -70,6 +72,8 @@ async fn run(
     let body = webhook.body_bytes().ok_or("the event has no readable body")?;
     let mut command = shell(&settings.command);
     command.stdin(Stdio::piped()).kill_on_drop(true).envs(variables(&webhook, event, attempt));
+    // The credential is this client's, not that of an agent that it starts.
+    command.env_remove(CREDENTIAL_VARIABLE);
     let mut child = command.spawn().map_err(|error| format!("can't start the command: {error}"))?;
     let mut input = child.stdin.take();
     // A command need not read its input, and may leave it to a child that never does.

@@ -3,7 +3,8 @@
 use edgerelay::limits::{BYTES_HELD_MAX, EVENTS_HELD_MAX};
 
 use crate::{
-    fake_relay::{FakeRelay, event_id},
+    events::event_id,
+    fake_relay::FakeRelay,
     harness::{Recorder, Running, settings, state, within},
 };
 

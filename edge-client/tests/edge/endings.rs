@@ -4,7 +4,8 @@ use edgerelay::{Exit, ListenError};
 use relay_schemas::{ByeCode, ErrorCode};
 
 use crate::{
-    fake_relay::{FakeRelay, Plan, cursor, event_id},
+    events::{cursor, event_id},
+    fake_relay::{FakeRelay, Plan},
     harness::{Recorder, Running, settings, state, within},
 };
 

@@ -8,27 +8,27 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::FutureExt;
 use relay_schemas::{
-    Bye, ByeCode, ClientMessage, Cursor, Epoch, ErrorCode, EventId, Gap, GapReason, Heartbeat,
-    Open, Problem, Record, RecordParts, Report, Seq, UnixMillis, sign, write_webhook_frame,
+    Bye, ByeCode, ClientMessage, Cursor, ErrorCode, Gap, GapReason, Heartbeat, Open, Report,
+    UnixMillis, write_webhook_frame,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::Notify,
     time::{Interval, interval},
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{
-        Message,
-        handshake::derive_accept_key,
-        protocol::{CloseFrame, Role},
-    },
+    tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
 };
 
-pub(crate) const SECRET: &[u8] = b"linear-secret";
+use crate::{
+    events::{cursor, record},
+    http::{Answer, Request, respond},
+    stream_out::{Broken, Out},
+};
 
 /// What happens to one connection.
 #[derive(Clone, Debug, Default)]
@@ -260,8 +260,6 @@ struct Reader<'a> {
     heartbeats: Interval,
 }
 
-struct Broken;
-
 impl<'a> Reader<'a> {
     fn new(relay: &'a FakeRelay, plan: Plan, query: &str, has_credit: bool) -> Self {
         let state = relay.state();
@@ -404,155 +402,4 @@ impl<'a> Reader<'a> {
             out.part(line).await;
         }
     }
-}
-
-enum Out {
-    Ndjson(TcpStream),
-    WebSocket(Box<WebSocketStream<TcpStream>>),
-}
-
-impl Out {
-    fn is_websocket(&self) -> bool {
-        matches!(self, Self::WebSocket(_))
-    }
-
-    async fn text(&mut self, line: &str) -> Result<(), Broken> {
-        let is_sent = match self {
-            Self::Ndjson(stream) => stream.write_all(format!("{line}\n").as_bytes()).await.is_ok(),
-            Self::WebSocket(socket) => socket.send(Message::text(line)).await.is_ok(),
-        };
-        if is_sent { Ok(()) } else { Err(Broken) }
-    }
-
-    async fn part(&mut self, line: &str) {
-        let part = &line.as_bytes()[..line.len() / 2];
-        match self {
-            Self::Ndjson(stream) => {
-                let _ = stream.write_all(part).await;
-            }
-            Self::WebSocket(socket) => {
-                // A text message whose length of 65,000 bytes never comes.
-                let stream = socket.get_mut();
-                let _ = stream.write_all(&[0x81, 126, 0xfd, 0xe8]).await;
-                let _ = stream.write_all(part).await;
-            }
-        }
-    }
-
-    async fn close(&mut self, code: u16) {
-        if let Self::WebSocket(socket) = self {
-            let frame = CloseFrame { code: code.into(), reason: "".into() };
-            let _ = socket.send(Message::Close(Some(frame))).await;
-            while let Some(Ok(_)) = socket.next().await {}
-        }
-    }
-
-    /// The next message; an NDJSON reader only ever goes away.
-    async fn message(&mut self) -> Option<Message> {
-        match self {
-            Self::Ndjson(stream) => {
-                let mut byte = [0];
-                let _ = stream.read(&mut byte).await;
-                None
-            }
-            Self::WebSocket(socket) => socket.next().await.and_then(Result::ok),
-        }
-    }
-}
-
-struct Answer {
-    status: u16,
-    retry_after_s: Option<u64>,
-    body: String,
-}
-
-impl Answer {
-    fn ok(body: &str) -> Self {
-        Self { status: 200, retry_after_s: None, body: body.into() }
-    }
-
-    fn problem((code, retry_after_s): (ErrorCode, Option<u64>)) -> Self {
-        let body = Problem::new(code, "as planned").to_json();
-        Self { status: code.status(), retry_after_s, body }
-    }
-}
-
-async fn respond(stream: &mut TcpStream, answer: &Answer) {
-    let retry_after = answer
-        .retry_after_s
-        .map(|seconds| format!("Retry-After: {seconds}\r\n"))
-        .unwrap_or_default();
-    let text = format!(
-        "HTTP/1.1 {} X\r\nContent-Type: application/json\r\n{retry_after}Content-Length: {}\r\n\r\n{}",
-        answer.status,
-        answer.body.len(),
-        answer.body
-    );
-    let _ = stream.write_all(text.as_bytes()).await;
-}
-
-/// A request as far as tests look at it; also used by the receivers of `--forward`.
-pub(crate) struct Request {
-    pub(crate) path: String,
-    head: String,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Request {
-    pub(crate) async fn read(stream: &mut TcpStream) -> Option<Self> {
-        let mut bytes = Vec::new();
-        let end = loop {
-            if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-                break at + 4;
-            }
-            if stream.read_buf(&mut bytes).await.ok()? == 0 {
-                return None;
-            }
-        };
-        let mut body = bytes.split_off(end);
-        let head = String::from_utf8(bytes).unwrap();
-        let path = head.split(' ').nth(1)?.to_owned();
-        let mut request = Self { path, head, body: Vec::new() };
-        let length = request.header("content-length").map_or(0, |text| text.parse().unwrap());
-        while body.len() < length {
-            if stream.read_buf(&mut body).await.ok()? == 0 {
-                return None;
-            }
-        }
-        request.body = body;
-        Some(request)
-    }
-
-    pub(crate) fn header(&self, name: &str) -> Option<String> {
-        self.head.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
-        })
-    }
-}
-
-pub(crate) fn cursor(seq: u64) -> Cursor {
-    Cursor { epoch: Epoch::new(UnixMillis::new(1_790_000_000_000), 7), seq: Seq::new(seq) }
-}
-
-pub(crate) fn event_id(seq: u64) -> EventId {
-    EventId::from_bytes(u128::from(seq).to_be_bytes())
-}
-
-pub(crate) fn record(seq: u64, body: &str) -> String {
-    Record::new(&RecordParts {
-        id: event_id(seq),
-        received_at: UnixMillis::new(1_790_000_000_000 + seq),
-        kind: "AgentSessionEvent.created",
-        organization: &"org-1".parse().unwrap(),
-        channel: &"user:u-1".parse().unwrap(),
-        delivery: Some("delivery-1"),
-        headers: &[
-            ("Linear-Signature".into(), sign(SECRET, body.as_bytes())),
-            ("Linear-Event".into(), "AgentSessionEvent".into()),
-            ("Content-Type".into(), "application/json; charset=utf-8".into()),
-        ],
-        body,
-    })
-    .into_string()
 }

@@ -8,8 +8,10 @@ use relay_schemas::{Frame, SecretList, verify};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use crate::{
-    fake_relay::{FakeRelay, Request, SECRET, event_id},
+    events::{SECRET, event_id},
+    fake_relay::FakeRelay,
     harness::{Recorder, Running, settings, state, within},
+    http::Request,
 };
 
 /// Bodies that a careless hand would change.

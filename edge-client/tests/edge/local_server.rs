@@ -5,7 +5,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::{
-    fake_relay::{FakeRelay, cursor},
+    events::cursor,
+    fake_relay::FakeRelay,
     harness::{Recorder, Running, settings, state, within},
 };
 

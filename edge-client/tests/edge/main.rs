@@ -7,12 +7,17 @@
 mod backpressure;
 mod config;
 mod endings;
+mod events;
 mod fake_relay;
 mod handlers;
 mod harness;
+mod http;
 mod local_server;
 mod outbox;
 mod program;
 mod resume;
+mod script;
+mod session_model;
 mod session_script;
 mod store;
+mod stream_out;

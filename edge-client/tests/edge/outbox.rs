@@ -5,7 +5,8 @@ use edgerelay::Exit;
 use relay_schemas::{ErrorCode, ReportStatus};
 
 use crate::{
-    fake_relay::{FakeRelay, event_id},
+    events::event_id,
+    fake_relay::FakeRelay,
     harness::{Recorder, Running, settings, state, within},
 };
 
@@ -63,6 +64,9 @@ async fn a_report_that_is_never_taken_is_dropped() {
     let client = Running::start(settings(&relay, &state, &["--report", "on"]), Recorder::new());
     within(relay.wait_for(|seen| seen.reports.len() == 1)).await;
     client.stop().await;
+    let flags = ["--exit-when-caught-up"];
+    Running::start(settings(&relay, &state, &flags), Recorder::new()).exit().await;
+    assert_eq!(relay.seen(|seen| seen.reports.len()), 1, "the others never come");
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use std::{
 use relay_schemas::ErrorCode;
 
 use crate::{
-    fake_relay::{FakeRelay, Plan, event_id},
+    events::event_id,
+    fake_relay::{FakeRelay, Plan},
     harness::{credential, state},
 };
 
@@ -81,6 +82,19 @@ async fn stdout_is_events_and_stderr_the_rest() {
     assert!(stderr.contains("local http://127.0.0.1:"), "{stderr}");
     assert!(stderr.contains("first start"), "{stderr}");
     assert!(!stderr.contains(credential("edge_1").rsplit_once('.').unwrap().1));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_command_does_not_see_the_credential() {
+    let relay = FakeRelay::start().await;
+    relay.push(&["s"]);
+    let (_directory, state) = state();
+    let flags = ["listen", "--exec", "env", "--exit-when-caught-up"];
+    let output = output(program(&relay.url(), &state, &flags)).await;
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("EDGERELAY_ATTEMPT=1"), "{stdout}");
+    assert!(!stdout.contains("EDGE_API_KEY"), "{stdout}");
 }
 
 #[tokio::test]

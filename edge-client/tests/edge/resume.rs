@@ -5,7 +5,8 @@ use futures::future::join_all;
 use relay_schemas::{ByeCode, ErrorCode};
 
 use crate::{
-    fake_relay::{FakeRelay, Plan, cursor, event_id},
+    events::{cursor, event_id},
+    fake_relay::{FakeRelay, Plan},
     harness::{Recorder, Running, settings, state, within},
 };
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use relay_schemas::{EventId, Report, ReportStatus};
 
 use crate::{
-    fake_relay::{cursor, event_id},
+    events::{cursor, event_id},
     harness::state,
 };
 

@@ -1,0 +1,32 @@
+//! The fake relay's stream: position, id and record of its events.
+
+use relay_schemas::{Cursor, Epoch, EventId, Record, RecordParts, Seq, UnixMillis, sign};
+
+/// What Linear signs with.
+pub(crate) const SECRET: &[u8] = b"linear-secret";
+
+pub(crate) fn cursor(seq: u64) -> Cursor {
+    Cursor { epoch: Epoch::new(UnixMillis::new(1_790_000_000_000), 7), seq: Seq::new(seq) }
+}
+
+pub(crate) fn event_id(seq: u64) -> EventId {
+    EventId::from_bytes(u128::from(seq).to_be_bytes())
+}
+
+pub(crate) fn record(seq: u64, body: &str) -> String {
+    Record::new(&RecordParts {
+        id: event_id(seq),
+        received_at: UnixMillis::new(1_790_000_000_000 + seq),
+        kind: "AgentSessionEvent.created",
+        organization: &"org-1".parse().unwrap(),
+        channel: &"user:u-1".parse().unwrap(),
+        delivery: Some("delivery-1"),
+        headers: &[
+            ("Linear-Signature".into(), sign(SECRET, body.as_bytes())),
+            ("Linear-Event".into(), "AgentSessionEvent".into()),
+            ("Content-Type".into(), "application/json; charset=utf-8".into()),
+        ],
+        body,
+    })
+    .into_string()
+}
