@@ -3,17 +3,17 @@ use relay_schemas::{EdgeId, ErrorCode, Problem};
 use serde::{Deserialize, Serialize};
 use worker::{
     DurableObject, Env, Error, Request, Response, Result, SqlStorageValue as Value, State,
-    WebSocket, WebSocketIncomingMessage, durable_object,
+    durable_object,
 };
 
-use crate::{host, log, respond};
+use crate::{host, respond};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS edge (id TEXT PRIMARY KEY, edge TEXT NOT NULL) WITHOUT ROWID;
 ";
 
 /// One organization's edges.
-#[durable_object]
+#[durable_object(fetch)]
 pub struct DirectoryObject {
     state: State,
     _env: Env,
@@ -46,23 +46,6 @@ impl DurableObject for DirectoryObject {
             _ => return Response::error("no such command", 404),
         };
         outcome.or_else(|problem| respond::problem(&problem))
-    }
-
-    async fn alarm(&self) -> Result<Response> {
-        Response::empty()
-    }
-
-    async fn websocket_message(&self, _: WebSocket, _: WebSocketIncomingMessage) -> Result<()> {
-        Ok(())
-    }
-
-    async fn websocket_close(&self, _: WebSocket, _: usize, _: String, _: bool) -> Result<()> {
-        Ok(())
-    }
-
-    async fn websocket_error(&self, _: WebSocket, error: Error) -> Result<()> {
-        log::platform_error("directory_socket", "", &error);
-        Ok(())
     }
 }
 

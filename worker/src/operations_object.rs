@@ -4,11 +4,10 @@ use relay_durable::MetricsRegistry;
 use relay_schemas::{MetricsDelta, UnixMillis};
 use serde::Serialize;
 use worker::{
-    DurableObject, Env, Error, Request, Response, Result, SqlStorageValue as Value, State,
-    WebSocket, WebSocketIncomingMessage, durable_object,
+    DurableObject, Env, Request, Response, Result, SqlStorageValue as Value, State, durable_object,
 };
 
-use crate::{host, log, respond};
+use crate::{host, respond};
 
 /// Counters are kept in memory and written at most so often; what an eviction takes in between is
 /// a counter's restart to Prometheus.
@@ -20,7 +19,7 @@ CREATE TABLE IF NOT EXISTS registry (id INTEGER PRIMARY KEY CHECK (id = 1), regi
 ";
 
 /// Adds up the counts of all isolates, and knows which streams there are.
-#[durable_object]
+#[durable_object(fetch)]
 pub struct OperationsObject {
     state: State,
     _env: Env,
@@ -73,23 +72,6 @@ impl DurableObject for OperationsObject {
             _ => return Response::error("no such command", 404),
         };
         outcome.or_else(|problem| respond::problem(&problem))
-    }
-
-    async fn alarm(&self) -> Result<Response> {
-        Response::empty()
-    }
-
-    async fn websocket_message(&self, _: WebSocket, _: WebSocketIncomingMessage) -> Result<()> {
-        Ok(())
-    }
-
-    async fn websocket_close(&self, _: WebSocket, _: usize, _: String, _: bool) -> Result<()> {
-        Ok(())
-    }
-
-    async fn websocket_error(&self, _: WebSocket, error: Error) -> Result<()> {
-        log::platform_error("operations_socket", "", &error);
-        Ok(())
     }
 }
 
