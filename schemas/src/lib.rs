@@ -16,6 +16,7 @@ mod error;
 mod filter;
 mod frame;
 mod identifier;
+mod json_object;
 mod keys;
 pub mod limits;
 mod linear;

@@ -4,17 +4,12 @@
 //! `organizationId`, `webhookTimestamp` (ms, signed) and `webhookId`. The last is the id of the
 //! webhook's *configuration*, the same in all deliveries: nothing may be recognised by it.
 
-use std::{borrow::Cow, fmt};
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
-};
-use serde_json::value::RawValue;
+use std::fmt;
 
 use crate::{
     error::{ErrorCode, Problem},
     identifier::{EventId, OrganizationId},
+    json_object::{JsonObject, is_too_deep},
     limits::{BODY_DEPTH_MAX, TIMESTAMP_WINDOW_MS},
     signature::Sha256Digest,
     time::UnixMillis,
@@ -103,7 +98,7 @@ impl From<EnvelopeError> for Problem {
 #[derive(Debug)]
 pub struct Envelope<'a> {
     body: &'a str,
-    object: Object<'a>,
+    object: JsonObject<'a>,
     timestamp_text: &'a str,
     /// What happened.
     pub kind: WebhookKind,
@@ -123,7 +118,7 @@ impl<'a> Envelope<'a> {
         if is_too_deep(body) {
             return Err(EnvelopeError::TooDeep);
         }
-        let object = Object::parse_whole(body)?;
+        let object = parse_object(body)?;
         let kind = read_kind(&object)?;
         let organization =
             object.get("organizationId").ok_or(EnvelopeError::OrganizationMissing)?;
@@ -158,9 +153,9 @@ impl<'a> Envelope<'a> {
         match parents {
             [] => self.object.text(last),
             [first, rest @ ..] => {
-                let mut object = Object::parse(self.object.get(first)?)?;
+                let mut object = JsonObject::parse(self.object.get(first)?)?;
                 for key in rest {
-                    object = Object::parse(object.get(key)?)?;
+                    object = JsonObject::parse(object.get(key)?)?;
                 }
                 object.text(last)
             }
@@ -217,7 +212,16 @@ pub enum Identity {
     Body(Sha256Digest),
 }
 
-fn read_kind(object: &Object<'_>) -> Result<WebhookKind, EnvelopeError> {
+fn parse_object(body: &str) -> Result<JsonObject<'_>, EnvelopeError> {
+    let object: JsonObject<'_> =
+        serde_json::from_str(body).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => EnvelopeError::NotObject,
+            _ => EnvelopeError::NotJson,
+        })?;
+    if object.is_ambiguous() { Err(EnvelopeError::Ambiguous) } else { Ok(object) }
+}
+
+fn read_kind(object: &JsonObject<'_>) -> Result<WebhookKind, EnvelopeError> {
     let name = object.text("type").ok_or(EnvelopeError::Type)?;
     let action = match object.get("action") {
         Some(_) => Some(object.text("action").ok_or(EnvelopeError::Type)?),
@@ -238,91 +242,6 @@ fn read_timestamp(text: &str) -> Result<UnixMillis, EnvelopeError> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
     Ok(UnixMillis::new(number as u64))
 }
-
-fn is_too_deep(body: &str) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in body.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                if depth > BODY_DEPTH_MAX {
-                    return true;
-                }
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
-}
-
-/// One level of a JSON object; the values are not looked into until asked for.
-#[derive(Debug)]
-struct Object<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Object<'a> {
-    fn parse_whole(body: &'a str) -> Result<Self, EnvelopeError> {
-        let object: Self = serde_json::from_str(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => EnvelopeError::NotObject,
-            _ => EnvelopeError::NotJson,
-        })?;
-        let mut keys: Vec<&str> = object.0.iter().map(|(key, _)| key.as_ref()).collect();
-        keys.sort_unstable();
-        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(EnvelopeError::Ambiguous);
-        }
-        Ok(object)
-    }
-
-    fn parse(value: &'a RawValue) -> Option<Self> {
-        serde_json::from_str(value.get()).ok()
-    }
-
-    /// The one value of this key; `None` for none, `null` or several.
-    fn get(&self, key: &str) -> Option<&'a RawValue> {
-        let mut values = self.0.iter().filter(|(name, _)| name == key).map(|(_, value)| *value);
-        let value = values.next().filter(|value| value.get() != "null")?;
-        values.next().is_none().then_some(value)
-    }
-
-    fn text(&self, key: &str) -> Option<String> {
-        serde_json::from_str(self.get(key)?.get()).ok()
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(key) = map.next_key::<Key<'de>>()? {
-                    entries.push((key.0, map.next_value()?));
-                    if entries.len() > 10_000 {
-                        return Err(A::Error::custom("an object with over 10,000 keys"));
-                    }
-                }
-                Ok(entries)
-            }
-        }
-
-        deserializer.deserialize_map(Entries).map(Object)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {
