@@ -14,6 +14,7 @@ mod dead_letters;
 mod directory_object;
 mod events;
 mod host;
+mod loaded_stream;
 mod log;
 mod metrics;
 mod operations;

@@ -1,13 +1,11 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
-use relay_durable::{Command, ConnectionId, Stream, StreamError, Subscription};
+use relay_durable::{ConnectionId, Stream, StreamError, Subscription};
 use relay_schemas::{
-    Append, ByeCode, Connect, Counter, Dialect, EdgeId, EventId, PageCommand, Problem,
-    StatusCommand, UnixMillis,
+    Append, Connect, Counter, EdgeId, EventId, PageCommand, Problem, StatusCommand, UnixMillis,
 };
 use serde::Deserialize;
 use serde_json::json;
-use wasm_bindgen::JsCast;
 use worker::{
     DurableObject, Env, Error, Request, Response, Result, State, WebSocket,
     WebSocketIncomingMessage, WebSocketPair, durable_object,
@@ -15,7 +13,9 @@ use worker::{
 use worker_sys::WebSocketRequestResponsePair;
 
 use crate::{
-    host, log, metrics, respond,
+    host,
+    loaded_stream::{LoadedStream, last_ping_at},
+    log, metrics, respond,
     settings::Settings,
     sql_storage::SqlLogStorage,
     stream_client::{CONNECT_HEADER, RESUMED_FROM_HEADER},
@@ -27,21 +27,8 @@ use crate::{
 pub struct StreamObject {
     state: State,
     env: Env,
-    core: RefCell<Option<Core>>,
+    core: RefCell<Option<LoadedStream>>,
     woken_at: UnixMillis,
-}
-
-struct Core {
-    stream: Stream<SqlLogStorage>,
-    sockets: BTreeMap<ConnectionId, WebSocket>,
-    /// The alarm that is set; `None` until the platform was asked.
-    alarm: Option<Option<UnixMillis>>,
-    /// Whether something may want an earlier alarm than the one that is set.
-    alarm_is_due: bool,
-    /// When direct connections were last checked for missing pings.
-    silence_checked_at: UnixMillis,
-    /// Connections that ended in this call, to be counted after it.
-    ended: Vec<Dialect>,
 }
 
 /// How often an append looks for connections whose pings have stopped: a call to the platform for
@@ -144,7 +131,7 @@ impl DurableObject for StreamObject {
 
 impl StreamObject {
     /// Runs a command on the loaded stream, in one stretch without an await.
-    fn with_core<T>(&self, run: impl FnOnce(&mut Core) -> Outcome<T>) -> Outcome<T> {
+    fn with_core<T>(&self, run: impl FnOnce(&mut LoadedStream) -> Outcome<T>) -> Outcome<T> {
         let mut slot = self.core.borrow_mut();
         if slot.is_none() {
             *slot = Some(self.load()?);
@@ -152,7 +139,7 @@ impl StreamObject {
         run(slot.as_mut().expect("just loaded"))
     }
 
-    fn load(&self) -> Outcome<Core> {
+    fn load(&self) -> Outcome<LoadedStream> {
         let settings = Settings::of(&self.env).map_err(StreamError::Refused)?;
         let storage = SqlLogStorage::open(self.state.storage().sql())?;
         let mut sockets = BTreeMap::new();
@@ -169,7 +156,7 @@ impl StreamObject {
         }
         let salt = u32::from_le_bytes(host::random_bytes());
         let stream = Stream::load(storage, connections, settings.retention_ms, host::now(), salt)?;
-        Ok(Core {
+        Ok(LoadedStream {
             stream,
             sockets,
             alarm: None,
@@ -349,63 +336,6 @@ impl StreamObject {
         }
         Ok(())
     }
-}
-
-impl Core {
-    fn execute(&mut self, commands: Vec<Command>) {
-        for command in commands {
-            match command {
-                Command::Send { connection, text } => self.send(connection, &text),
-                Command::Remember { connection } => self.remember(connection),
-                Command::Close { connection, code } => self.close(connection, code),
-            }
-        }
-    }
-
-    /// A socket that can't be written to is gone; its close is about to be told.
-    fn send(&mut self, connection: ConnectionId, text: &str) {
-        if let Some(ws) = self.sockets.get(&connection) {
-            let _ = ws.send_with_str(text);
-        }
-    }
-
-    fn remember(&mut self, connection: ConnectionId) {
-        let subscription = self.stream.connection(connection);
-        if let (Some(ws), Some(subscription)) = (self.sockets.get(&connection), subscription) {
-            let text = serde_json::to_string(subscription).expect("plain fields serialise");
-            let _ = ws.serialize_attachment(text);
-        }
-    }
-
-    fn close(&mut self, connection: ConnectionId, code: ByeCode) {
-        let Some(ws) = self.sockets.remove(&connection) else { return };
-        if let Ok(Some(text)) = ws.deserialize_attachment::<String>()
-            && let Ok(subscription) = serde_json::from_str::<Subscription>(&text)
-        {
-            self.ended.push(subscription.dialect);
-        }
-        let _ = ws.serialize_attachment(JsNull);
-        let _ = ws.close(Some(code.close_code()), Some(code.as_str()));
-    }
-}
-
-/// The attachment of a socket that has been ended, so that a reload doesn't revive it.
-#[derive(serde::Serialize)]
-struct JsNull;
-
-/// When the platform last answered a `ping` of this socket by itself.
-fn last_ping_at(state: &State, ws: &WebSocket) -> Option<UnixMillis> {
-    let state = state.as_raw();
-    let method = js_sys::Reflect::get(state, &"getWebSocketAutoResponseTimestamp".into()).ok()?;
-    let method: js_sys::Function = method.dyn_into().ok()?;
-    let answer = method.call1(state, ws.as_ref()).ok()?;
-    let date: js_sys::Date = answer.dyn_into().ok()?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a date's milliseconds"
-    )]
-    Some(UnixMillis::new(date.get_time() as u64))
 }
 
 fn answer(response: std::result::Result<Response, Problem>) -> Outcome<Response> {
