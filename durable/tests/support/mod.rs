@@ -139,8 +139,10 @@ pub(crate) fn close(connection: ConnectionId, code: ByeCode) -> Command {
 
 /// A message to the Worker: the position, then the lines.
 pub(crate) fn bridge(position: u64, tail: u64, n: u64, lines: &[String]) -> String {
+    let webhooks = lines.iter().filter(|line| line.starts_with(r#"{"type":"webhook""#));
+    let charged: usize = webhooks.map(String::len).sum();
     let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    format!("{} {} {n}\n{lines}", cursor(position), cursor(tail))
+    format!("{} {} {n} {charged}\n{lines}", cursor(position), cursor(tail))
 }
 
 pub(crate) fn open_line(dialect: Dialect, position: u64, oldest: u64, tail: u64) -> String {
