@@ -5,7 +5,7 @@ use std::{
 
 use relay_schemas::{
     Cursor, Disposition, Epoch, EventId, GapReason, NewEvent, Seq, Start, UnixMillis,
-    limits::{DEDUPLICATION_IDS_MAX, DEDUPLICATION_WINDOW_MS, LOG_ROW_BYTES_MAX},
+    limits::{DEDUPLICATION_IDS_MAX, DEDUPLICATION_WINDOW_MS, LATE_EVENT_MS, LOG_ROW_BYTES_MAX},
     record_received_at,
 };
 
@@ -120,7 +120,7 @@ impl<S: LogStorage> Log<S> {
     /// in a row older than the ids that are remembered. Others can't: too old a delivery is
     /// refused at the door, so that this search is rare.
     fn is_known_from_before(&self, event: &NewEvent, now: UnixMillis) -> Result<bool, S::Error> {
-        let is_late = now.since_ms(event.received_at) > DEDUPLICATION_WINDOW_MS;
+        let is_late = now.since_ms(event.received_at) > LATE_EVENT_MS;
         Ok(is_late && self.position_of(event.id)?.is_some())
     }
 

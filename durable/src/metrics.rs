@@ -20,23 +20,43 @@ const HELP: &[(&str, &str)] = &[
     ("heartbeat_losses_total", "Connections found dead by missing heartbeats."),
 ];
 
-/// Adds up what every isolate counts, and writes it for Prometheus.
+/// Streams that are listed; counts include all. About 150 bytes of memory each.
+const STREAMS_MAX: usize = 50_000;
+
+/// Adds up what every isolate counts, and writes it for Prometheus. What is serialised are the
+/// counts: streams are stored by name, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetricsRegistry {
     totals: MetricsDelta,
+    #[serde(skip)]
+    streams: BTreeMap<String, Option<StreamTouch>>,
 }
 
 impl MetricsRegistry {
-    /// Adds a report, and answers whether it names a stream not known before.
-    pub fn merge(&mut self, delta: MetricsDelta) -> bool {
-        let streams_before = self.totals.streams.len();
+    /// Adds a report, and answers with the streams not known before.
+    pub fn merge(&mut self, mut delta: MetricsDelta) -> Vec<String> {
+        let mut unknown = Vec::new();
+        for (stream, touch) in std::mem::take(&mut delta.streams) {
+            if let Some(known) = self.streams.get_mut(&stream) {
+                *known = Some(touch);
+            } else if self.streams.len() < STREAMS_MAX {
+                unknown.push(stream.clone());
+                self.streams.insert(stream, Some(touch));
+            }
+        }
         self.totals.merge(delta);
-        self.totals.streams.len() > streams_before
+        unknown
     }
 
-    /// Streams that events were appended to, with their newest positions.
-    pub fn streams(&self) -> &BTreeMap<String, StreamTouch> {
-        &self.totals.streams
+    /// Adds a stream known from before, whose newest position is not.
+    pub fn remember_stream(&mut self, stream: String) {
+        self.streams.entry(stream).or_insert(None);
+    }
+
+    /// Streams that events were appended to, with their newest positions where these were told
+    /// since the registry was loaded.
+    pub fn streams(&self) -> &BTreeMap<String, Option<StreamTouch>> {
+        &self.streams
     }
 
     /// A counter's value over all its labels.
@@ -61,7 +81,7 @@ impl MetricsRegistry {
         self.render_connections(&mut text);
         let _ = writeln!(text, "# HELP {PREFIX}streams Streams that events were appended to.");
         let _ = writeln!(text, "# TYPE {PREFIX}streams gauge");
-        let _ = writeln!(text, "{PREFIX}streams {}", self.totals.streams.len());
+        let _ = writeln!(text, "{PREFIX}streams {}", self.streams.len());
         for histogram in [Histogram::QueueLatency, Histogram::WebhookToAppend] {
             self.render_histogram(histogram.name(), &mut text);
         }
@@ -123,6 +143,22 @@ mod tests {
     use relay_schemas::Counter;
 
     use super::*;
+
+    #[test]
+    fn streams_are_known_by_name_and_counts_by_value() {
+        let mut delta = MetricsDelta::default();
+        let tail = "0123456789ab0000000000v".parse().unwrap();
+        delta.touch(&"o/user:u".parse().unwrap(), tail, relay_schemas::UnixMillis::new(1));
+        delta.add(Counter::Appended, 2);
+        let mut registry = MetricsRegistry::default();
+        assert_eq!(registry.merge(delta.clone()), ["o/user:u"]);
+        assert_eq!(registry.merge(delta), [""; 0]);
+        let text = serde_json::to_string(&registry).unwrap();
+        let mut loaded: MetricsRegistry = serde_json::from_str(&text).unwrap();
+        assert_eq!((loaded.streams().len(), loaded.total("events_appended_total")), (0, 4));
+        loaded.remember_stream("o/user:u".into());
+        assert_eq!(loaded.streams()["o/user:u"], None);
+    }
 
     #[test]
     fn text_is_what_prometheus_reads() {

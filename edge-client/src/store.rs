@@ -239,7 +239,11 @@ fn insert_reports(
         statement.execute(params![stream, text])?;
     }
     transaction
-        .prepare_cached("DELETE FROM outbox WHERE number <= (SELECT max(number) FROM outbox) - ?1")?
-        .execute([OUTBOX_REPORTS_MAX as i64])?;
+        .prepare_cached(
+            "DELETE FROM outbox WHERE stream = ?1 AND number <= (
+               SELECT number FROM outbox WHERE stream = ?1
+               ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![stream, OUTBOX_REPORTS_MAX as i64])?;
     Ok(())
 }

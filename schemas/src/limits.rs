@@ -26,8 +26,12 @@ pub const RETRY_AGE_DEFAULT_S: u64 = 6 * 3600 + 600;
 
 /// How long an event id is remembered for duplicates. Longer than [`RETRY_AGE_DEFAULT_S`], so
 /// that a captured body can't be replayed in the time between; a configured age may not exceed
-/// it less [`TIMESTAMP_WINDOW_MS`].
+/// it less [`LATE_EVENT_MS`].
 pub const DEDUPLICATION_WINDOW_MS: u64 = 7 * 3_600_000;
+
+/// An event that waited longer than this since its receipt is looked for in the whole log, not
+/// only among the ids remembered: an earlier delivery of it may be older than these.
+pub const LATE_EVENT_MS: u64 = 30 * 60_000;
 
 /// Retention of events by default, in days.
 pub const RETENTION_DAYS_DEFAULT: f64 = 62.0;
@@ -43,8 +47,9 @@ pub const APPEND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// what lies in the Worker for one reader is this and one frame.
 pub const CREDIT_BYTES: i64 = 256 * 1024;
 
-/// Greatest credit that a reader may hold.
-pub const CREDIT_BYTES_MAX: i64 = 8 * 1024 * 1024;
+/// Greatest credit that a reader may hold, whatever it grants. A reader that grants what it has
+/// read never comes to more than it began with.
+pub const CREDIT_BYTES_MAX: i64 = CREDIT_BYTES;
 
 /// A reader without credit for this long, and this far behind, is closed as slow. It resumes from
 /// its cursor.

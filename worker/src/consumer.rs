@@ -39,12 +39,11 @@ const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The platform's entry point. Exported by hand, because the library's own drops the handle of a
 /// message that it can't decode, which is then taken as processed, and hides `attempts`.
 #[wasm_bindgen]
-pub async fn queue(batch: MessageBatchSys, env: Env, _context: ContextSys) -> JsValue {
-    let name: String = batch.queue().map(Into::into).unwrap_or_default();
-    let messages: Vec<Delivery> = batch
-        .messages()
-        .map(|messages| messages.iter().map(Delivery::new).collect())
-        .unwrap_or_default();
+pub async fn queue(batch: MessageBatchSys, env: Env, _context: ContextSys) -> Result<(), JsValue> {
+    // A handler that returns has acknowledged what it did not touch: without the messages it must
+    // throw.
+    let name: String = batch.queue()?.into();
+    let messages: Vec<Delivery> = batch.messages()?.iter().map(Delivery::new).collect();
     if name.contains("dead-letters") {
         dead_letters::keep(messages, &env).await;
     } else {
@@ -53,7 +52,7 @@ pub async fn queue(batch: MessageBatchSys, env: Env, _context: ContextSys) -> Js
     if metrics::is_flush_due() {
         metrics::flush(&env).await;
     }
-    JsValue::UNDEFINED
+    Ok(())
 }
 
 /// One message of a batch, with its handle.
@@ -143,7 +142,8 @@ async fn consume(messages: Vec<Delivery>, env: &Env) {
     for (index, message) in messages.iter().enumerate() {
         match read(message, index, env).await {
             Ok((stream, routed)) => {
-                count_received(message, &routed, started_at);
+                let waited_ms = started_at.since_ms(routed.event.received_at);
+                metrics::record(|delta| delta.observe(Histogram::QueueLatency, waited_ms));
                 bytes += routed.event.record.len();
                 streams.entry(stream).or_default().push(routed);
             }
@@ -157,15 +157,6 @@ async fn consume(messages: Vec<Delivery>, env: &Env) {
     append_all(streams, &messages, env).await;
 }
 
-fn count_received(message: &Delivery, routed: &Routed, started_at: UnixMillis) {
-    let waited_ms = started_at.since_ms(routed.event.received_at);
-    let is_first_delivery = message.attempts() == 1;
-    metrics::record(|delta| {
-        delta.observe(Histogram::QueueLatency, waited_ms);
-        delta.add(Counter::Webhooks("accepted"), u64::from(is_first_delivery));
-    });
-}
-
 async fn append_all(streams: BTreeMap<StreamKey, Vec<Routed>>, messages: &[Delivery], env: &Env) {
     let appends = streams.into_iter().flat_map(|(stream, routed)| split(stream, routed));
     join_all(appends.map(|(stream, routed)| append(stream, routed, messages, env))).await;
@@ -175,6 +166,7 @@ async fn append_all(streams: BTreeMap<StreamKey, Vec<Routed>>, messages: &[Deliv
 async fn read(message: &Delivery, index: usize, env: &Env) -> Result<(StreamKey, Routed), Failure> {
     let (header, inline_body) = QueueMessage::decode(&message.text)
         .map_err(|error| Failure::Permanent(format!("undecodable: {error}")))?;
+    metrics::add(Counter::Webhooks("accepted"), u64::from(message.attempts() == 1));
     let stored_body = match &header.stored_body {
         Some(stored) => Some(load_body(env, &stored.key).await?),
         None => None,

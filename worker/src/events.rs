@@ -65,8 +65,7 @@ fn dialect_of(call: &Call) -> Dialect {
 
 fn note_opened(call: &Call, claims: &Claims, connect: &Connect) {
     metrics::add(Counter::ConnectionsOpened(connect.dialect), 1);
-    let env = call.env.clone();
-    call.context.wait_until(async move { metrics::flush(&env).await });
+    metrics::flush_if_due(call);
     log::line(
         Level::Info,
         "stream_opened",

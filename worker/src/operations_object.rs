@@ -7,7 +7,7 @@ use worker::{
     DurableObject, Env, Request, Response, Result, SqlStorageValue as Value, State, durable_object,
 };
 
-use crate::{host, respond};
+use crate::{host, log, respond};
 
 /// Counters are kept in memory and written at most so often; what an eviction takes in between is
 /// a counter's restart to Prometheus.
@@ -16,6 +16,7 @@ const STREAMS_LISTED_MAX: usize = 1_000;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS registry (id INTEGER PRIMARY KEY CHECK (id = 1), registry TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS stream (name TEXT PRIMARY KEY) WITHOUT ROWID;
 ";
 
 /// Adds up the counts of all isolates, and knows which streams there are.
@@ -41,8 +42,8 @@ struct Overview<'a> {
 #[derive(Serialize)]
 struct StreamEntry<'a> {
     stream: &'a str,
-    tail: String,
-    appended_at: String,
+    tail: Option<String>,
+    appended_at: Option<String>,
 }
 
 impl DurableObject for OperationsObject {
@@ -80,20 +81,38 @@ impl OperationsObject {
         let sql = self.state.storage().sql();
         sql.exec(SCHEMA, None)?;
         let row = sql.exec("SELECT registry FROM registry", None)?.raw().next().transpose()?;
-        let metrics = match row.and_then(|row| row.into_iter().next()) {
+        let mut metrics: MetricsRegistry = match row.and_then(|row| row.into_iter().next()) {
             Some(Value::String(text)) => serde_json::from_str(&text).unwrap_or_default(),
             _ => MetricsRegistry::default(),
         };
+        for row in sql.exec("SELECT name FROM stream", None)?.raw() {
+            if let Some(Value::String(name)) = row?.into_iter().next() {
+                metrics.remember_stream(name);
+            }
+        }
         Ok(Registry { metrics, saved_at: UnixMillis::default() })
     }
 
+    /// Once merged a report is taken: it must not be sent, and added, again because saving fails.
     fn report(&self, registry: &mut Registry, body: &str) -> Result<()> {
         let delta: MetricsDelta = serde_json::from_str(body)?;
-        let is_new_stream = registry.metrics.merge(delta);
+        let unknown = registry.metrics.merge(delta);
+        if let Err(error) = self.save(registry, unknown) {
+            log::platform_error("metrics_not_saved", "", &error);
+        }
+        Ok(())
+    }
+
+    fn save(&self, registry: &mut Registry, unknown: Vec<String>) -> Result<()> {
+        let sql = self.state.storage().sql();
+        for name in unknown {
+            let statement = "INSERT INTO stream (name) VALUES (?) ON CONFLICT DO NOTHING";
+            sql.exec(statement, vec![Value::String(name)])?;
+        }
         let now = host::now();
-        if is_new_stream || now.since_ms(registry.saved_at) >= SAVE_INTERVAL_MS {
+        if now.since_ms(registry.saved_at) >= SAVE_INTERVAL_MS {
             let text = serde_json::to_string(&registry.metrics)?;
-            self.state.storage().sql().exec(
+            sql.exec(
                 "INSERT INTO registry (id, registry) VALUES (1, ?)
                  ON CONFLICT (id) DO UPDATE SET registry = excluded.registry",
                 vec![Value::String(text)],
@@ -124,8 +143,8 @@ fn overview<'a>(metrics: &'a MetricsRegistry, organization: &str) -> Overview<'a
         .filter(|(stream, _)| is_wanted(stream))
         .map(|(stream, touch)| StreamEntry {
             stream,
-            tail: touch.tail.to_string(),
-            appended_at: touch.at.to_string(),
+            tail: touch.as_ref().map(|touch| touch.tail.to_string()),
+            appended_at: touch.as_ref().map(|touch| touch.at.to_string()),
         })
         .collect();
     Overview {

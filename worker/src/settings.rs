@@ -3,16 +3,15 @@ use std::{cell::OnceCell, rc::Rc, str::FromStr};
 use relay_schemas::{
     ErrorCode, Problem, SecretList, SigningKeys,
     limits::{
-        DEDUPLICATION_WINDOW_MS, RETENTION_DAYS_DEFAULT, RETRY_AGE_DEFAULT_S, STREAM_AGE_MS,
-        TIMESTAMP_WINDOW_MS,
+        DEDUPLICATION_WINDOW_MS, LATE_EVENT_MS, RETENTION_DAYS_DEFAULT, RETRY_AGE_DEFAULT_S,
+        STREAM_AGE_MS, TIMESTAMP_WINDOW_MS,
     },
 };
 use worker::Env;
 
 const DAY_MS: f64 = 86_400_000.0;
 
-/// What an operator has set, checked.
-#[derive(Debug)]
+/// What an operator has set, checked. Never printed: it holds secrets.
 pub(crate) struct Settings {
     /// `LINEAR_WEBHOOK_SECRET`
     pub(crate) webhook_secrets: SecretList,
@@ -57,8 +56,8 @@ impl Settings {
         }
         let retry_age_s: u64 = number(env, "WEBHOOK_RETRY_AGE_S", RETRY_AGE_DEFAULT_S)?;
         let retry_age_ms = retry_age_s.saturating_mul(1000).max(TIMESTAMP_WINDOW_MS);
-        if retry_age_ms > DEDUPLICATION_WINDOW_MS - TIMESTAMP_WINDOW_MS {
-            let limit = (DEDUPLICATION_WINDOW_MS - TIMESTAMP_WINDOW_MS) / 1000;
+        if retry_age_ms > DEDUPLICATION_WINDOW_MS - LATE_EVENT_MS {
+            let limit = (DEDUPLICATION_WINDOW_MS - LATE_EVENT_MS) / 1000;
             return Err(wrong("WEBHOOK_RETRY_AGE_S", format!("write at most {limit} seconds")));
         }
         let retention_days: f64 = number(env, "RETENTION_DAYS", RETENTION_DAYS_DEFAULT)?;

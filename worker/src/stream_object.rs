@@ -35,6 +35,9 @@ pub struct StreamObject {
 /// each, and no other moment at which the object is awake anyway.
 const SILENCE_CHECK_INTERVAL_MS: u64 = 5_000;
 
+/// When an alarm that failed is tried again.
+const ALARM_RETRY: std::time::Duration = std::time::Duration::from_secs(60);
+
 type Outcome<T> = std::result::Result<T, StreamError<Error>>;
 
 #[derive(Deserialize)]
@@ -92,6 +95,10 @@ impl DurableObject for StreamObject {
             core.execute(commands);
             Ok(())
         });
+        if outcome.is_err() {
+            // The platform gives up on an alarm that fails a few times; this one comes back.
+            self.state.storage().set_alarm(ALARM_RETRY).await?;
+        }
         self.settle(outcome).await?;
         Response::empty()
     }
@@ -183,6 +190,8 @@ impl StreamObject {
                 );
                 core.execute(silent);
             }
+            // The first event kept may be due before anything that the alarm is set for.
+            core.alarm_is_due |= core.stream.log().tail() == core.stream.log().trimmed();
             let (reply, commands) = core.stream.append(&append, now)?;
             core.execute(commands);
             answer(respond::json(200, &reply))

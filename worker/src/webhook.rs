@@ -97,7 +97,7 @@ async fn enqueue(
     };
     let body = envelope.body();
     if body.len() > QUEUE_BODY_BYTES_MAX {
-        let key = oversize_body_key(message.id, message.received_at);
+        let key = oversize_body_key(message.id, body.as_bytes(), message.received_at);
         let bucket = env.bucket("BUCKET").map_err(unavailable)?;
         bucket.put(&key, body.as_bytes().to_vec()).execute().await.map_err(unavailable)?;
         message.stored_body = Some(StoredBody { key, bytes: body.len() });

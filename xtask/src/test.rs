@@ -12,16 +12,15 @@ pub(crate) fn run(workspace: &Workspace, filters: &[String]) -> Result<()> {
     // The tests see what is deployed, not a debug build of it.
     build::build_worker(workspace, Profile::Release)?;
     let client = build::build_client(workspace, Profile::Debug)?;
-    if filters.is_empty() {
-        run_node_tests(workspace)?;
-    }
+    let node = if filters.is_empty() { run_node_tests(workspace) } else { Ok(()) };
     let mut command = workspace.cargo();
     command
         // The Worker is wasm only; natively there is nothing in it to run.
         .args(["test", "--workspace", "--exclude", "relay-worker", "--no-fail-fast", "--"])
         .args(filters)
         .envs(build::test_environment(workspace, client));
-    match process::become_command(&mut command)? {}
+    // Both run, whatever the first says.
+    process::run(&mut command).and(node)
 }
 
 fn run_node_tests(workspace: &Workspace) -> Result<()> {

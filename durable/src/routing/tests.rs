@@ -114,17 +114,6 @@ fn whatever_can_be_subscribed_to_has_a_row() {
     check_has_rows(SUBSCRIBABLE);
 }
 
-#[test]
-fn whatever_the_list_of_payload_types_names_has_a_row() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/facts/linear-webhook-types.md");
-    let Ok(text) = std::fs::read_to_string(path) else {
-        println!("skipped: there is no {path}");
-        return;
-    };
-    let (_, list) = text.split_once("## WebhookResourceType").unwrap();
-    check_has_rows(list.lines().nth(1).unwrap());
-}
-
 /// Keys that the table reads, and one that it doesn't.
 fn key() -> impl Strategy<Value = &'static str> {
     let keys: BTreeSet<&str> = TABLE

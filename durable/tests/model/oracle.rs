@@ -2,7 +2,8 @@ use std::ops::ControlFlow;
 
 use relay_durable::{Log, test_storage::MemoryStorage};
 use relay_schemas::{
-    Disposition, GapReason, NewEvent, Seq, UnixMillis, limits::DEDUPLICATION_WINDOW_MS,
+    Disposition, GapReason, NewEvent, Seq, UnixMillis,
+    limits::{DEDUPLICATION_WINDOW_MS, LATE_EVENT_MS},
 };
 
 use crate::{
@@ -29,7 +30,7 @@ impl Oracle {
     }
 
     fn is_known(&self, event: &NewEvent, now: UnixMillis) -> bool {
-        let is_late = now.since_ms(event.received_at) > DEDUPLICATION_WINDOW_MS;
+        let is_late = now.since_ms(event.received_at) > LATE_EVENT_MS;
         self.events.iter().zip(1..).any(|((known, at), seq)| {
             let is_remembered = now.since_ms(*at) <= DEDUPLICATION_WINDOW_MS;
             known.id == event.id && (is_remembered || is_late && seq > self.floor)
