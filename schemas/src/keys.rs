@@ -39,6 +39,8 @@ mod tests {
             oversize_body_key(event, b"{}", at),
             "bodies/2026/11/20/evt_00000000000000000000000000-242dnq6ldjcu512hld2rrugp4u"
         );
+        let stamped_anew = oversize_body_key(event, b"{ }", at);
+        assert_ne!(stamped_anew, oversize_body_key(event, b"{}", at));
         assert_eq!(dead_letter_key("ab/../c", at), "dead-letters/2026/11/20/ab----c.json");
     }
 }

@@ -5,43 +5,22 @@
 
 use futures::future::join_all;
 use relay_durable::samples::sized_body;
-use relay_tests::{EnrolledEdge, HttpReader, Relay, SocketReader, now_ms};
+use relay_schemas::Dialect;
+use relay_tests::{FrameReader, Relay, now_ms};
 
 const ORGANIZATION: &str = "org-many";
 const PEOPLE: usize = 10;
 const READERS: usize = 200;
 const EVENTS: u64 = 20;
 
-enum Reader {
-    Ndjson(HttpReader),
-    Socket(Box<SocketReader>),
-}
-
-impl Reader {
-    async fn open(relay: &Relay, edge: &EnrolledEdge, index: usize) -> Self {
-        if index.is_multiple_of(2) {
-            let mut reader = HttpReader::ndjson(relay, edge, "").await;
-            reader.frame("open").await;
-            Self::Ndjson(reader)
-        } else {
-            let mut reader = SocketReader::open(relay, edge, "").await;
-            reader.frame("open").await;
-            Self::Socket(Box::new(reader))
-        }
+async fn read_all(mut reader: FrameReader) -> Vec<(u64, String)> {
+    let mut read = Vec::new();
+    while read.len() < EVENTS as usize {
+        let frame = reader.frame("webhook").await.json();
+        assert_eq!(frame["organization"], ORGANIZATION);
+        read.push((frame["n"].as_u64().unwrap(), frame["id"].to_string()));
     }
-
-    async fn read_all(mut self) -> Vec<(u64, String)> {
-        let mut read = Vec::new();
-        while read.len() < EVENTS as usize {
-            let frame = match &mut self {
-                Self::Ndjson(reader) => reader.frame("webhook").await,
-                Self::Socket(reader) => reader.frame("webhook").await,
-            };
-            assert_eq!(frame["organization"], ORGANIZATION);
-            read.push((frame["n"].as_u64().unwrap(), frame["id"].to_string()));
-        }
-        read
-    }
+    read
 }
 
 #[tokio::test]
@@ -51,10 +30,12 @@ async fn two_hundred_readers_each_get_everything() {
     let edges = join_all(people.iter().map(|user| relay.enrol(ORGANIZATION, user))).await;
     let mut readers = Vec::new();
     for index in 0..READERS {
-        readers.push(Reader::open(&relay, &edges[index % PEOPLE], index / PEOPLE).await);
+        let dialect = Dialect::ALL[index / PEOPLE % Dialect::ALL.len()];
+        let edge = &edges[index % PEOPLE];
+        readers.push(FrameReader::open(&relay, edge, dialect, "").await.0);
     }
     let reading: Vec<_> =
-        readers.into_iter().map(|reader| tokio::spawn(reader.read_all())).collect();
+        readers.into_iter().map(|reader| tokio::spawn(read_all(reader))).collect();
     for index in 0..EVENTS {
         let posts = people.iter().map(|user| {
             let body = sized_body(ORGANIZATION, user, index, now_ms(), 1_000);

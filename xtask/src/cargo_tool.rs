@@ -49,7 +49,7 @@ impl CargoTool {
         output.status.success() && text.split_whitespace().any(|word| word == self.version)
     }
 
-    /// The author's lock file first. A registry mirror can lack a version that it names; then
+    /// The author's lock file first. It can name a version that is not to be had any more; then
     /// cargo chooses.
     fn install(&self, workspace: &Workspace, title: &str) -> Result<()> {
         let locked = progress::run(title, self.install_command(workspace).arg("--locked"));
