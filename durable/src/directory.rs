@@ -60,6 +60,11 @@ impl Edge {
         }
     }
 
+    /// Whether its credential opens anything at `now`.
+    pub fn is_active(&self, now: UnixMillis) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at
+    }
+
     /// The one stream that it may read.
     pub fn stream(&self) -> StreamKey {
         stream_of(&self.claims())
@@ -162,6 +167,15 @@ mod tests {
             Err(ErrorCode::ParameterInvalid),
         );
         check(request(|_| ()), EDGES_PER_ORGANIZATION_MAX, Err(ErrorCode::EdgesTooMany));
+    }
+
+    #[test]
+    fn an_edge_is_active_until_it_expires_or_is_revoked() {
+        let mut edge = enrol(request(|_| ()), "edge_1".parse().unwrap(), 0, NOW).unwrap();
+        assert!(edge.is_active(edge.expires_at - 1));
+        assert!(!edge.is_active(edge.expires_at));
+        edge.revoked_at = Some(NOW);
+        assert!(!edge.is_active(NOW));
     }
 
     #[test]

@@ -91,7 +91,7 @@ pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Days that an edge credential is valid: default and greatest.
 pub const CREDENTIAL_DAYS: (u32, u32) = (90, 366);
 
-/// Edges that one organization may have enrolled and not revoked.
+/// Edges with a valid credential that one organization may have.
 pub const EDGES_PER_ORGANIZATION_MAX: usize = 1_000;
 
 /// Characters of an edge's display name.

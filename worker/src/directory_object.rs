@@ -53,8 +53,9 @@ impl DirectoryObject {
     fn enrol(&self, body: &str) -> Result<std::result::Result<Response, Problem>> {
         let request: EnrolRequest = serde_json::from_str(body)?;
         let id = format!("edge_{}", host::random_name()).parse().expect("a plain word");
-        let active = self.edges()?.iter().filter(|edge| edge.revoked_at.is_none()).count();
-        let edge = match enrol(request, id, active, host::now()) {
+        let now = host::now();
+        let active = self.edges()?.iter().filter(|edge| edge.is_active(now)).count();
+        let edge = match enrol(request, id, active, now) {
             Ok(edge) => edge,
             Err(problem) => return Ok(Err(problem)),
         };
