@@ -107,6 +107,34 @@ async fn a_body_too_large_for_the_queue_goes_through_the_bucket() {
 }
 
 /// One page after the other, until there is no more.
+/// A retry is the same event with another body; each message must find the one that it signs.
+#[tokio::test]
+async fn a_large_retry_that_is_stamped_anew_replaces_no_body() {
+    let mut relay = Relay::start().await;
+    let edge = relay.enrol("org-large-retry", USER).await;
+    let now = now_ms();
+    let first = sized_body("org-large-retry", USER, 1, now, 300_000);
+    let stamp = |at: u64| format!("\"webhookTimestamp\":{at}");
+    let again = first.replace(&stamp(now), &stamp(now - 1_000));
+    assert_ne!(first, again);
+    relay.deliver(&first, "first").await;
+    relay.deliver(&again, "again").await;
+    until("both deliveries to be consumed", async || {
+        let appended = relay.metric("edgerelay_events_appended_total").await;
+        let duplicates = relay.metric("edgerelay_events_duplicate_total").await;
+        (appended + duplicates >= 2.0).then_some(())
+    })
+    .await;
+    assert_eq!(relay.stream_length(&edge.stream()).await, 1);
+    let kept = relay.ask(json!({ "op": "r2_list", "prefix": "bodies/" })).await;
+    assert_eq!(kept["objects"].as_array().unwrap().len(), 2);
+    let (mut reader, _) =
+        FrameReader::open(&relay, &edge, Dialect::Ndjson, "cursor=earliest").await;
+    let frame = reader.frame("webhook").await;
+    let body = if frame.line.contains(&stamp(now)) { first } else { again };
+    check(&frame, body.as_bytes(), "data");
+}
+
 async fn pages(relay: &Relay, edge: &EnrolledEdge, query: &str) -> Vec<Vec<Value>> {
     let mut pages = Vec::new();
     let mut cursor = String::new();
