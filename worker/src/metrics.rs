@@ -1,5 +1,5 @@
-//! Counts in this isolate, reported to the operations object at most once a second and never
-//! once per event.
+//! Counts in this isolate, reported to the operations object at most once a second, and when
+//! connections end; never once per event.
 
 use std::cell::RefCell;
 
