@@ -194,6 +194,9 @@ impl<S: LogStorage> Stream<S> {
                 "the cursor is of another incarnation of the stream",
             ),
             GapReason::Future => (ErrorCode::CursorFuture, "the cursor is after the newest event"),
+            GapReason::Lost => {
+                (ErrorCode::CursorTrimmed, "events after this cursor were lost in the store")
+            }
             GapReason::Invalid => (ErrorCode::CursorInvalid, "this is not a cursor of this stream"),
         };
         Problem::new(code, message)

@@ -105,6 +105,12 @@ error_codes! {
     CursorFuture = "cursor_future", 416, false;
     /// No event with this id is in the caller's stream.
     EventUnknown = "event_unknown", 404, false;
+    /// No segment with this name is in the caller's stream.
+    SegmentUnknown = "segment_unknown", 404, false;
+    /// The `Range` lies outside of the segment.
+    RangeUnsatisfiable = "range_unsatisfiable", 416, false;
+    /// No dead letter with this id is kept.
+    DeadLetterUnknown = "dead_letter_unknown", 404, false;
     /// A status other than processing, completed or failed.
     StatusUnknown = "status_unknown", 400, false;
     /// A text field is longer than its limit.
@@ -115,6 +121,8 @@ error_codes! {
     EdgesTooMany = "edges_too_many", 429, true;
     /// The stream has as many connections as it may.
     ConnectionsTooMany = "connections_too_many", 429, true;
+    /// The stream's hot tail is full, because sealing fails; the event waits in the queue.
+    StreamFull = "stream_full", 503, true;
 }
 
 /// An error to be answered: a stable code and a message for the caller. Never holds a secret or a

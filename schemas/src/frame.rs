@@ -56,6 +56,8 @@ pub enum GapReason {
     Future,
     /// The cursor was not a cursor.
     Invalid,
+    /// The store has lost them.
+    Lost,
 }
 
 /// What was asked for can't be given in full; reading goes on at `resumed_from`.

@@ -24,6 +24,7 @@ mod message;
 mod metrics;
 mod read_query;
 mod record;
+mod segment;
 mod signature;
 mod sse;
 mod status;
@@ -50,6 +51,9 @@ pub use message::{DeadLetter, MessageError, QueueMessage, StoredBody};
 pub use metrics::{Counter, Histogram, HistogramDelta, MetricsDelta, StreamTouch};
 pub use read_query::{OnGap, Order, PageQuery, Start, StreamQuery};
 pub use record::{BodyMode, Record, RecordParts, record_kind, record_received_at, rewrite_body};
+pub use segment::{
+    SegmentEntry, SegmentName, SegmentOrigin, index_key, index_prefix, segments_prefix,
+};
 pub use signature::{SecretList, SecretListError, Sha256Digest, SignatureError, sign, verify};
 pub use sse::{sse_event, sse_preamble};
 pub use status::{Report, ReportStatus, StoredReport};

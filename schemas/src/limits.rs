@@ -40,6 +40,37 @@ pub const RETENTION_DAYS_DEFAULT: f64 = 62.0;
 /// reader loads one row at a time, so this is also a reader's working memory.
 pub const LOG_ROW_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of records up to which the newest row is extended by the next append instead of writing
+/// another: a row that gathers events is deleted once for all of them. Small, because SQLite
+/// writes the whole row again each time.
+pub const LOG_ROW_EXTENDED_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of records in the hot tail that are sealed at once, by default.
+pub const SEAL_BYTES_DEFAULT: u64 = 1024 * 1024;
+
+/// Seconds after which the oldest event of the hot tail is sealed, by default a day: R2 and KV
+/// bill $9.50 per million segments' writes, so that a stream with one event an hour must gather
+/// some before they are sealed.
+pub const SEAL_AGE_DEFAULT_S: u64 = 24 * 3600;
+
+/// Bytes of records that one segment gathers; a single row may be larger. It is encoded in the
+/// object's memory.
+pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Events of one segment, so that index keys whose positions share all but the last four digits
+/// are enough to find the next one.
+pub const SEGMENT_EVENTS_MAX: u64 = 10_000;
+
+/// Bytes of records that the hot tail may hold while R2 or KV is down. Beyond it appends are
+/// refused and wait in the queue. An object's SQLite may hold 10 GB.
+pub const HOT_TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Waiting time in ms after sealing has failed: first, and at most; doubled each time.
+pub const SEAL_RETRY_MS: (u64, u64) = (2_000, 300_000);
+
+/// Segments that an object names in one answer; what follows is found in KV, or asked for again.
+pub const SEGMENTS_OFFERED_MAX: usize = 100;
+
 /// Bytes of one append from the consumer to an object, a bound on memory for both.
 pub const APPEND_BYTES_MAX: usize = 8 * 1024 * 1024;
 
