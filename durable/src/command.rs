@@ -1,4 +1,4 @@
-use relay_schemas::{ByeCode, Cursor, Problem};
+use relay_schemas::{ByeCode, Cursor, HistoryOffer, Problem};
 
 /// A connection's number, unique within its stream for as long as it is open.
 pub type ConnectionId = u64;
@@ -25,6 +25,17 @@ pub enum Command {
         /// Why; its close code is the socket's.
         code: ByeCode,
     },
+    /// Close a bridged reader's socket with `HISTORY_CLOSE_CODE`: the Worker reads on in R2.
+    ReadHistory {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Delete objects of R2 that retention has passed. What fails is left to the bucket's own
+    /// lifecycle rule.
+    Discard {
+        /// Their names.
+        keys: Vec<String>,
+    },
 }
 
 /// Why a command failed.
@@ -46,9 +57,14 @@ impl<E: std::fmt::Display> From<E> for StreamError<E> {
 
 /// The answer to a connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connected {
-    /// Set when reading starts elsewhere than asked.
-    pub resumed_from: Option<Cursor>,
-    /// What to do.
-    pub commands: Vec<Command>,
+pub enum Connected {
+    /// The reader is followed from here on.
+    Live {
+        /// Set when reading starts elsewhere than asked.
+        resumed_from: Option<Cursor>,
+        /// What to do.
+        commands: Vec<Command>,
+    },
+    /// The position lies in history; nothing was registered.
+    History(HistoryOffer),
 }

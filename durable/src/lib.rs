@@ -9,12 +9,17 @@ mod directory;
 mod log;
 mod metrics;
 mod page;
+mod rebuild;
+mod replay;
 mod routing;
 #[cfg(feature = "test-util")]
 pub mod samples;
+mod sealing;
+mod segment;
 mod storage;
 mod stream;
 mod subscription;
+mod sweep;
 #[cfg(feature = "test-util")]
 pub mod test_storage;
 
@@ -22,8 +27,16 @@ pub use command::{Command, Connected, ConnectionId, StreamError};
 pub use directory::{Edge, EnrolRequest, enrol, stream_of};
 pub use log::{Log, Resolved};
 pub use metrics::MetricsRegistry;
-pub use page::{ConnectionState, EventWithReports, Page, StreamState};
+pub use page::{
+    ConnectionState, EventAnswer, EventWithReports, Page, PageFill, PagePart, PageStep,
+    StreamState, position_before, sealed_event,
+};
+pub use rebuild::{FoundSegment, Move, Rebuilt};
+pub use replay::{Fetched, Replay, ReplayStep, SegmentObject};
 pub use routing::{Route, Rule, route};
-pub use storage::{LogHead, LogRow, LogStorage, RowIndex};
+pub use sealing::{SealJob, Sealing, StreamSettings};
+pub use segment::{EncodedSegment, SegmentEncoder, SegmentError, SegmentReader};
+pub use storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan, SegmentRow};
 pub use stream::Stream;
 pub use subscription::Subscription;
+pub use sweep::{FoundObject, KnownHistory, Repair, Sweep, sweep};

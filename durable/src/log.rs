@@ -1,17 +1,27 @@
-use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
-    ops::ControlFlow,
-};
+mod recent_ids;
+mod resolve;
+mod retention;
+mod rows;
+mod sealing;
+
+use std::ops::ControlFlow;
 
 use relay_schemas::{
-    Cursor, Disposition, Epoch, EventId, GapReason, NewEvent, Seq, Start, UnixMillis,
-    limits::{DEDUPLICATION_IDS_MAX, DEDUPLICATION_WINDOW_MS, LATE_EVENT_MS, LOG_ROW_BYTES_MAX},
-    record_received_at,
+    Cursor, Disposition, Epoch, EventId, NewEvent, Seq, StreamKey, UnixMillis,
+    limits::{DEDUPLICATION_WINDOW_MS, LATE_EVENT_MS},
 };
 
-use crate::storage::{LogHead, LogRow, LogStorage, RowIndex};
+pub use self::resolve::Resolved;
+use self::{
+    recent_ids::RecentIds,
+    rows::{may_extend, records_of, rows_of},
+};
+use crate::storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan};
 
 /// A stream's log: events at 1, 2, 3 … without holes, and the ids seen lately.
+///
+/// From the floor, [`Log::trimmed`], to [`Log::sealed`] the events lie in segments, which are not
+/// read here; from there to [`Log::tail`] in the hot tail, in storage.
 ///
 /// Holds in memory only what can be loaded again. After any error it must be dropped and loaded
 /// anew, because a write may have landed although it was answered with an error.
@@ -20,34 +30,106 @@ pub struct Log<S> {
     storage: S,
     head: LogHead,
     head_is_saved: bool,
+    sealed: Seq,
     tail: Seq,
+    plan: Option<SealPlan>,
     recent: RecentIds,
+    hot: HotTail,
+    oldest_appended_at: Option<UnixMillis>,
 }
 
-/// Where reading starts, and what is wrong with what was asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// Reading starts after this.
-    pub after: Seq,
-    /// Set when the reader's position can't be followed, with the position as it was written.
-    pub fault: Option<(GapReason, String)>,
+/// What is known of the hot tail without reading it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct HotTail {
+    /// Bytes of the records.
+    bytes: u64,
+    /// When its oldest event was written.
+    since: Option<UnixMillis>,
+    /// The newest row.
+    newest: Option<RowIndex>,
 }
 
 impl<S: LogStorage> Log<S> {
     /// Loads a log, or begins one at `now` that is not written until it is used.
     pub fn load(storage: S, now: UnixMillis, salt: u32) -> Result<Self, S::Error> {
         let saved = storage.load_head()?;
-        let head = saved.unwrap_or(LogHead { epoch: Epoch::new(now, salt), trimmed: Seq::ZERO });
-        let before_oldest = storage.oldest()?.map(|row| Seq::new(row.first.get() - 1));
-        let trimmed = before_oldest.unwrap_or_default().max(head.trimmed);
-        let mut tail = trimmed;
-        let mut recent = RecentIds::default();
-        storage.visit_newest_first(&mut |row| {
-            tail = tail.max(row.last());
-            now.since_ms(row.appended_at) <= DEDUPLICATION_WINDOW_MS && recent.add_older(&row)
+        let head_is_saved = saved.is_some();
+        let head = saved.unwrap_or(LogHead {
+            epoch: Epoch::new(now, salt),
+            trimmed: Seq::ZERO,
+            stream: None,
+        });
+        let plan = storage.load_plan()?;
+        let mut log = Self {
+            storage,
+            head,
+            head_is_saved,
+            sealed: Seq::ZERO,
+            tail: Seq::ZERO,
+            plan,
+            recent: RecentIds::default(),
+            hot: HotTail::default(),
+            oldest_appended_at: None,
+        };
+        log.find_bounds()?;
+        log.measure()?;
+        log.remember_recent(now)?;
+        Ok(log)
+    }
+
+    /// Segments tell more than rows: rows that a segment holds too are left over from a seal
+    /// whose last step failed.
+    fn find_bounds(&mut self) -> Result<(), S::Error> {
+        let oldest_first = match self.storage.segments_after(Seq::ZERO, 1)?.first() {
+            Some(segment) => Some(segment.first),
+            None => self.storage.first_after(Seq::ZERO)?.map(|row| row.first),
+        };
+        let floor = oldest_first.map(|first| Seq::new(first.get() - 1)).unwrap_or_default();
+        self.head.trimmed = self.head.trimmed.max(floor);
+        let newest = self.storage.segments_until(Seq::MAX, 1)?.pop();
+        self.sealed = newest.map_or(Seq::ZERO, |segment| segment.last).max(self.head.trimmed);
+        // Retention may have taken what was planned, and failed before it could say so.
+        self.plan = self.plan.filter(|plan| plan.first == self.sealed.next());
+        Ok(())
+    }
+
+    /// Looks at the hot tail again, after anything but an append has changed it.
+    fn measure(&mut self) -> Result<(), S::Error> {
+        let oldest = self.storage.first_after(self.sealed)?;
+        let mut newest = None;
+        if oldest.is_some() {
+            self.storage.visit_newest_first(&mut |row| {
+                newest = Some(row);
+                false
+            })?;
+        }
+        self.tail = newest.as_ref().map_or(self.sealed, RowIndex::last);
+        self.oldest_appended_at = match self.storage.oldest_segment_appended_at()? {
+            Some(at) => Some(at),
+            None => oldest.as_ref().map(|row| row.appended_at_max),
+        };
+        self.hot = HotTail {
+            bytes: self.storage.bytes_after(self.sealed)?,
+            since: oldest.map(|row| row.appended_at_min),
+            newest,
+        };
+        Ok(())
+    }
+
+    fn remember_recent(&mut self, now: UnixMillis) -> Result<(), S::Error> {
+        let (recent, sealed) = (&mut self.recent, self.sealed);
+        let is_recent = |at: UnixMillis| now.since_ms(at) <= DEDUPLICATION_WINDOW_MS;
+        let mut go_on = true;
+        self.storage.visit_newest_first(&mut |row| {
+            go_on = row.first > sealed
+                && is_recent(row.appended_at_max)
+                && recent.add_older(row.first, &row.ids, row.appended_at_max);
+            go_on
         })?;
-        let head = LogHead { trimmed, ..head };
-        Ok(Self { storage, head, head_is_saved: saved.is_some(), tail, recent })
+        self.storage.visit_segments_newest_first(&mut |segment| {
+            is_recent(segment.appended_at_max)
+                && recent.add_older(segment.entry.first, &segment.ids, segment.appended_at_max)
+        })
     }
 
     /// The storage.
@@ -70,14 +152,51 @@ impl<S: LogStorage> Log<S> {
         self.tail
     }
 
+    /// The position of the newest event that lies in a segment, or is no longer kept.
+    pub fn sealed(&self) -> Seq {
+        self.sealed
+    }
+
     /// The position before the oldest event kept.
     pub fn trimmed(&self) -> Seq {
         self.head.trimmed
     }
 
+    /// The incarnation.
+    pub fn epoch(&self) -> Epoch {
+        self.head.epoch
+    }
+
+    /// Whose log this is; known once it was used.
+    pub fn stream(&self) -> Option<&StreamKey> {
+        self.head.stream.as_ref()
+    }
+
+    /// Bytes of the records of the hot tail.
+    pub fn hot_bytes(&self) -> u64 {
+        self.hot.bytes
+    }
+
+    /// When the oldest event of the hot tail was written.
+    pub fn hot_since(&self) -> Option<UnixMillis> {
+        self.hot.since
+    }
+
+    /// When the newest event of the oldest segment or row was written: retention counts from it.
+    pub fn oldest_appended_at(&self) -> Option<UnixMillis> {
+        self.oldest_appended_at
+    }
+
     /// A position of this incarnation as a cursor.
     pub fn cursor(&self, seq: Seq) -> Cursor {
         Cursor { epoch: self.head.epoch, seq }
+    }
+
+    /// Tells the log whose it is, before it is first used.
+    pub fn set_stream(&mut self, stream: &StreamKey) {
+        if !self.head_is_saved {
+            self.head.stream = Some(stream.clone());
+        }
     }
 
     /// Makes the epoch durable, before a cursor of it leaves.
@@ -110,10 +229,38 @@ impl<S: LogStorage> Log<S> {
             }
         }
         for row in rows_of(&fresh, self.tail.next(), now) {
-            self.storage.insert(&row)?;
+            self.write(row)?;
         }
-        self.tail = self.tail.plus(fresh.len() as u64);
         Ok(dispositions)
+    }
+
+    /// Adds a row's events to the newest row while that is small, else the row itself. Rows that
+    /// are being sealed stay as they are.
+    fn write(&mut self, row: LogRow) -> Result<(), S::Error> {
+        let planned = self.plan.map_or(Seq::ZERO, |plan| plan.last);
+        let at = row.index.appended_at_max;
+        self.hot.since.get_or_insert(at);
+        self.oldest_appended_at.get_or_insert(at);
+        self.tail = row.index.last();
+        match &mut self.hot.newest {
+            Some(newest) if newest.first > planned && may_extend(newest, &row) => {
+                self.storage.extend(newest.first, &row)?;
+                self.hot.bytes += row.index.bytes + 1;
+                newest.bytes += row.index.bytes + 1;
+                newest.ids.extend(row.index.ids);
+                newest.appended_at_max = at;
+                if newest.first == self.head.trimmed.next() {
+                    self.oldest_appended_at = Some(at);
+                }
+                newest.received_at_max = newest.received_at_max.max(row.index.received_at_max);
+            }
+            newest => {
+                self.storage.insert(&row)?;
+                self.hot.bytes += row.index.bytes;
+                *newest = Some(row.index);
+            }
+        }
+        Ok(())
     }
 
     /// Whether an event that was received long ago, and comes from the dead letters, say, stands
@@ -124,13 +271,14 @@ impl<S: LogStorage> Log<S> {
         Ok(is_late && self.position_of(event.id)?.is_some())
     }
 
-    /// Visits the records after a position, oldest first, until told to stop. Holds one row.
+    /// Visits the records of the hot tail after a position, oldest first, until told to stop.
+    /// Holds one row.
     pub fn read(
         &self,
         after: Seq,
         visit: &mut dyn FnMut(Seq, &str) -> ControlFlow<()>,
     ) -> Result<(), S::Error> {
-        let mut next = after.max(self.head.trimmed).next();
+        let mut next = after.max(self.sealed).next();
         while next <= self.tail {
             let row = self.row_at(next)?;
             for (seq, record) in records_of(&row).skip_while(|(seq, _)| *seq < next) {
@@ -143,14 +291,15 @@ impl<S: LogStorage> Log<S> {
         Ok(())
     }
 
-    /// Visits the records at and before a position, newest first, until told to stop.
+    /// Visits the records of the hot tail at and before a position, newest first, until told to
+    /// stop.
     pub fn read_back(
         &self,
         from: Seq,
         visit: &mut dyn FnMut(Seq, &str) -> ControlFlow<()>,
     ) -> Result<(), S::Error> {
         let mut next = from.min(self.tail);
-        while next > self.head.trimmed {
+        while next > self.sealed {
             let row = self.row_at(next)?;
             let records: Vec<(Seq, &str)> = records_of(&row).collect();
             for (seq, record) in records.into_iter().rev().skip_while(|(seq, _)| *seq > next) {
@@ -163,171 +312,17 @@ impl<S: LogStorage> Log<S> {
         Ok(())
     }
 
-    /// Where a reader is to start. A position that can't be followed starts at the oldest event,
-    /// so that nothing is left out, and says so.
-    pub fn resolve(&self, start: &Start) -> Result<Resolved, S::Error> {
-        let after = match start {
-            Start::Earliest => self.head.trimmed,
-            Start::Now => self.tail,
-            Start::Tail(count) => {
-                Seq::new(self.tail.get().saturating_sub(*count)).max(self.head.trimmed)
-            }
-            Start::Time(at) => self.before_first_received_since(*at)?,
-            Start::Event(id) => match self.position_of(*id)? {
-                Some(seq) => seq,
-                None => return Ok(self.faulty(GapReason::Invalid, id.to_string())),
-            },
-            Start::Cursor(text) => return Ok(self.resolve_cursor(text)),
-        };
-        Ok(Resolved { after, fault: None })
-    }
-
-    fn resolve_cursor(&self, text: &str) -> Resolved {
-        let reason = match text.parse::<Cursor>() {
-            Err(_) => GapReason::Invalid,
-            Ok(cursor) if cursor.epoch != self.head.epoch => GapReason::EpochChanged,
-            Ok(cursor) if cursor.seq > self.tail => GapReason::Future,
-            Ok(cursor) if cursor.seq < self.head.trimmed => GapReason::Trimmed,
-            Ok(cursor) => return Resolved { after: cursor.seq, fault: None },
-        };
-        self.faulty(reason, text.chars().take(Cursor::WIDTH * 4).collect())
-    }
-
-    fn faulty(&self, reason: GapReason, requested: String) -> Resolved {
-        Resolved { after: self.head.trimmed, fault: Some((reason, requested)) }
-    }
-
     /// The position of an event that is kept.
     pub fn position_of(&self, id: EventId) -> Result<Option<Seq>, S::Error> {
-        if let Some(seq) = self.recent.position_of(id) {
-            return Ok((seq > self.head.trimmed).then_some(seq));
-        }
-        let mut found = None;
-        self.storage.visit_newest_first(&mut |row| {
-            let place = row.ids.iter().position(|known| *known == id);
-            found = place.map(|place| Seq::new(row.first.get() + place as u64));
-            found.is_none()
-        })?;
+        let found = match self.recent.position_of(id) {
+            Some(seq) => Some(seq),
+            None => self.storage.position_of(id)?,
+        };
         Ok(found.filter(|seq| *seq > self.head.trimmed))
-    }
-
-    fn before_first_received_since(&self, at: UnixMillis) -> Result<Seq, S::Error> {
-        let Some(index) = self.storage.first_received_since(at)? else { return Ok(self.tail) };
-        let row = self.row_at(index.first)?;
-        let first = records_of(&row)
-            .find(|(_, record)| record_received_at(record).is_some_and(|received| received >= at))
-            .map_or(row.index.first, |(seq, _)| seq);
-        Ok(Seq::new(first.get() - 1).max(self.head.trimmed))
-    }
-
-    /// Deletes rows written at or before `at`, and answers whether there were any.
-    pub fn trim_until(&mut self, at: UnixMillis) -> Result<bool, S::Error> {
-        let mut last_old = None;
-        self.storage.visit_newest_first(&mut |row| {
-            last_old = (row.appended_at <= at).then(|| row.last());
-            last_old.is_none()
-        })?;
-        let Some(last_old) = last_old else { return Ok(false) };
-        self.head.trimmed = self.head.trimmed.max(last_old);
-        // The oldest row tells the floor, so only a log without rows needs it in the head. It is
-        // written before the rows go: the other way round, a failure between the two would give
-        // positions a second time.
-        if self.head.trimmed == self.tail {
-            self.storage.save_head(&self.head)?;
-        }
-        self.storage.delete_until(last_old)?;
-        Ok(true)
     }
 
     fn row_at(&self, seq: Seq) -> Result<LogRow, S::Error> {
         let row = self.storage.row_at(seq)?;
-        Ok(row.unwrap_or_else(|| panic!("position {} between floor and tail has a row", seq.get())))
-    }
-}
-
-fn records_of(row: &LogRow) -> impl Iterator<Item = (Seq, &str)> {
-    row.records
-        .split('\n')
-        .enumerate()
-        .map(|(place, record)| (Seq::new(row.index.first.get() + place as u64), record))
-}
-
-/// Packs events into rows of at most `LOG_ROW_BYTES_MAX`.
-fn rows_of(events: &[&NewEvent], first: Seq, now: UnixMillis) -> Vec<LogRow> {
-    let mut rows: Vec<LogRow> = Vec::new();
-    let mut next = first;
-    for event in events {
-        match rows.last_mut() {
-            Some(row) if row.records.len() + event.record.len() < LOG_ROW_BYTES_MAX => {
-                row.records.push('\n');
-                row.records.push_str(&event.record);
-                row.index.ids.push(event.id);
-                row.index.received_at_max = row.index.received_at_max.max(event.received_at);
-            }
-            _ => rows.push(LogRow {
-                index: RowIndex {
-                    first: next,
-                    ids: vec![event.id],
-                    appended_at: now,
-                    received_at_max: event.received_at,
-                },
-                records: event.record.clone(),
-            }),
-        }
-        next = next.next();
-    }
-    rows
-}
-
-/// The ids of the last hours, to recognise duplicates by.
-#[derive(Debug, Default)]
-struct RecentIds {
-    positions: BTreeMap<EventId, Seq>,
-    by_age: VecDeque<(UnixMillis, EventId)>,
-}
-
-impl RecentIds {
-    fn position_of(&self, id: EventId) -> Option<Seq> {
-        self.positions.get(&id).copied()
-    }
-
-    /// Adds the ids of a row older than all others; `false` when there is no more room.
-    fn add_older(&mut self, row: &RowIndex) -> bool {
-        for (place, id) in row.ids.iter().enumerate().rev() {
-            if self.by_age.len() >= DEDUPLICATION_IDS_MAX {
-                return false;
-            }
-            // An id forgotten and then appended again stands in two rows: the newer place counts.
-            if let Entry::Vacant(entry) = self.positions.entry(*id) {
-                entry.insert(Seq::new(row.first.get() + place as u64));
-                self.by_age.push_front((row.appended_at, *id));
-            }
-        }
-        true
-    }
-
-    /// Adds an id; `false` when it is known.
-    fn add_newer(&mut self, id: EventId, seq: Seq, now: UnixMillis) -> bool {
-        if self.positions.contains_key(&id) {
-            return false;
-        }
-        self.positions.insert(id, seq);
-        self.by_age.push_back((now, id));
-        if self.by_age.len() > DEDUPLICATION_IDS_MAX {
-            self.forget_oldest();
-        }
-        true
-    }
-
-    fn forget_before(&mut self, at: UnixMillis) {
-        while self.by_age.front().is_some_and(|(appended_at, _)| *appended_at < at) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.by_age.pop_front() {
-            self.positions.remove(&id);
-        }
+        Ok(row.unwrap_or_else(|| panic!("position {} of the hot tail has a row", seq.get())))
     }
 }

@@ -17,6 +17,12 @@ const HELP: &[(&str, &str)] = &[
     ("reports_total", "Status reports of edges."),
     ("connections_opened_total", "Connections opened, by dialect."),
     ("connections_closed_total", "Connections ended, by dialect."),
+    ("segments_sealed_total", "Segments put into R2 and into the index."),
+    ("events_sealed_total", "Events in them."),
+    ("seal_failures_total", "Attempts at sealing that failed, by the store that refused."),
+    ("segments_read_total", "Segments read for readers, pages and downloads."),
+    ("segments_lost_total", "Segments that a reader was told are gone or damaged."),
+    ("orphans_deleted_total", "Objects of R2 that a sweep deleted because nothing needs them."),
     ("heartbeat_losses_total", "Connections found dead by missing heartbeats."),
 ];
 

@@ -1,17 +1,27 @@
+mod fill;
+
 use std::ops::ControlFlow;
 
 use relay_schemas::{
-    BodyMode, Cursor, Dialect, EdgeId, EventId, Gap, KindFilter, Order, PageQuery, Seq,
-    StoredReport, UnixMillis, limits::PAGE_BYTES_MAX, record_kind, rewrite_body,
-    write_webhook_frame,
+    BodyMode, Cursor, Dialect, EdgeId, EventId, Gap, HistoryOffer, KindFilter, OnGap, Order,
+    PageCommand, SegmentEntry, Seq, Start, StoredReport, StreamKey, UnixMillis,
+    limits::PAGE_BYTES_MAX, record_kind, record_received_at, rewrite_body, write_webhook_frame,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{command::StreamError, storage::LogStorage, stream::Stream};
+pub use self::fill::{PageFill, PageStep};
+use crate::{
+    command::StreamError,
+    log::Resolved,
+    sealing::Sealing,
+    segment::{SegmentError, SegmentReader},
+    storage::LogStorage,
+    stream::{Stream, event_unknown},
+};
 
 /// The answer of `GET /events`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Page {
     /// Webhook frames, each with its own cursor.
     pub events: Vec<Box<RawValue>>,
@@ -24,12 +34,38 @@ pub struct Page {
     /// Whether the next page has anything.
     pub has_more: bool,
     /// Set when the page starts elsewhere than asked.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
 }
 
+/// What the object has of a page, and which segments have the rest.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PagePart {
+    /// The page as far as the hot tail has it.
+    pub page: Page,
+    /// Set when the page goes on in history.
+    pub history: Option<HistoryOffer>,
+}
+
+/// What the object knows of one event.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventAnswer {
+    /// It lies in the hot tail.
+    Hot(EventWithReports),
+    /// It lies in a segment.
+    Sealed {
+        /// Where.
+        cursor: Cursor,
+        /// Which.
+        segment: SegmentEntry,
+        /// What edges reported, oldest first.
+        reports: Vec<StoredReport>,
+    },
+}
+
 /// The answer of `GET /events/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct EventWithReports {
     /// The webhook frame.
     pub event: Box<RawValue>,
@@ -44,8 +80,20 @@ pub struct StreamState {
     pub oldest: Cursor,
     /// The position of the newest event.
     pub tail: Cursor,
+    /// The position of the newest event that lies in a segment.
+    pub sealed: Cursor,
     /// Events kept.
     pub events: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Bytes of their objects.
+    pub segment_bytes: u64,
+    /// Bytes of the records in the hot tail.
+    pub hot_bytes: u64,
+    /// When the oldest event of the hot tail was written.
+    pub hot_since: Option<UnixMillis>,
+    /// How sealing goes.
+    pub sealing: Sealing,
     /// Open connections.
     pub connections: Vec<ConnectionState>,
     /// When the object next wants to be woken.
@@ -67,27 +115,48 @@ pub struct ConnectionState {
     pub lag_events: u64,
 }
 
-struct PageBuilder<'a> {
-    kinds: &'a KindFilter,
+#[derive(Clone, Debug)]
+struct PageBuilder {
+    kinds: KindFilter,
     body: BodyMode,
+    /// How many events the page may have, with those that it has already.
     limit: usize,
+    /// Events that another part has.
+    before: usize,
     bytes: usize,
     events: Vec<Box<RawValue>>,
 }
 
-impl PageBuilder<'_> {
+impl PageBuilder {
+    fn new(command: &PageCommand) -> Self {
+        Self {
+            kinds: command.query.kinds.clone(),
+            body: command.query.body,
+            limit: command.query.limit,
+            before: command.events,
+            bytes: command.bytes,
+            events: Vec::new(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.before + self.events.len()
+    }
+
+    fn passes(&self, record: &str) -> bool {
+        self.kinds.is_open() || record_kind(record).is_some_and(|kind| self.kinds.passes(&kind))
+    }
+
     /// Takes a record, or answers that the page is full. The first event always fits.
     fn take(&mut self, cursor: Cursor, record: &str) -> ControlFlow<()> {
-        if self.events.len() >= self.limit {
+        if self.count() >= self.limit {
             return ControlFlow::Break(());
         }
-        let passes = self.kinds.is_open()
-            || record_kind(record).is_some_and(|kind| self.kinds.passes(&kind));
-        if passes {
+        if self.passes(record) {
             let mut line = String::new();
-            let n = self.events.len() as u64 + 1;
+            let n = self.count() as u64 + 1;
             write_webhook_frame(cursor, n, &rewrite_body(record, self.body), &mut line);
-            if !self.events.is_empty() && self.bytes + line.len() > PAGE_BYTES_MAX {
+            if self.count() > 0 && self.bytes + line.len() > PAGE_BYTES_MAX {
                 return ControlFlow::Break(());
             }
             self.bytes += line.len();
@@ -95,77 +164,127 @@ impl PageBuilder<'_> {
         }
         ControlFlow::Continue(())
     }
+
+    /// Adds what another part has.
+    fn append(&mut self, events: Vec<Box<RawValue>>) {
+        self.bytes += events.iter().map(|event| event.get().len()).sum::<usize>();
+        self.events.extend(events);
+    }
 }
 
 impl<S: LogStorage> Stream<S> {
-    /// One page of the log.
-    pub fn page(
-        &mut self,
-        edge: &EdgeId,
-        query: &PageQuery,
-    ) -> Result<Page, StreamError<S::Error>> {
-        self.admit(edge)?;
-        self.make_used()?;
+    /// What the object has of a page.
+    pub fn page(&mut self, command: &PageCommand) -> Result<PagePart, StreamError<S::Error>> {
+        self.admit(&command.edge)?;
+        self.make_used(&command.stream)?;
+        let query = &command.query;
         let mut resolved = self.resolve(&query.start, query.on_gap)?;
-        if resolved.fault.is_some() && query.order == Order::Desc {
-            resolved.after = self.log().tail();
+        if query.order == Order::Desc {
+            self.resolve_downwards(&mut resolved)?;
         }
-        let log = self.log();
-        let mut position = resolved.after;
-        let mut builder = PageBuilder {
-            kinds: &query.kinds,
-            body: query.body,
-            limit: query.limit,
-            bytes: 0,
-            events: Vec::new(),
+        let (builder, position) = self.hot_part(command, &resolved)?;
+        let history = match query.order {
+            Order::Asc if resolved.after < self.log().sealed() => {
+                Some(self.offer_ascending(&resolved)?)
+            }
+            Order::Desc if self.has_history_below(position) && builder.count() < query.limit => {
+                Some(self.offer_descending(&Resolved { after: position, ..resolved.clone() })?)
+            }
+            _ => None,
         };
+        let log = self.log();
+        let page = Page {
+            events: builder.events,
+            cursor: log.cursor(position),
+            oldest: log.cursor(log.trimmed()),
+            tail: log.cursor(log.tail()),
+            has_more: match query.order {
+                Order::Asc => position < log.tail(),
+                Order::Desc => position > log.trimmed(),
+            },
+            gap: self.gap(&resolved),
+        };
+        Ok(PagePart { page, history })
+    }
+
+    /// Reading downwards begins at the newest event where a position can't be followed, and within
+    /// a segment at its end: whoever reads it finds the instant.
+    fn resolve_downwards(&self, resolved: &mut Resolved) -> Result<(), S::Error> {
+        if resolved.fault.is_some() {
+            resolved.after = self.log().tail();
+        } else if resolved.received_since.is_some() {
+            let segment = self.log().segments_after(resolved.after, 1)?.pop();
+            resolved.after = segment.map_or(resolved.after, |segment| segment.last);
+        }
+        Ok(())
+    }
+
+    fn has_history_below(&self, position: Seq) -> bool {
+        position > self.log().trimmed() && position <= self.log().sealed()
+    }
+
+    /// The page's events in the hot tail, and the position reached.
+    fn hot_part(
+        &self,
+        command: &PageCommand,
+        resolved: &Resolved,
+    ) -> Result<(PageBuilder, Seq), S::Error> {
+        let log = self.log();
+        let order = command.query.order;
+        let mut position = resolved.after;
+        let mut builder = PageBuilder::new(command);
+        if resolved.after < log.sealed() || resolved.received_since.is_some() {
+            return Ok((builder, position));
+        }
         let mut visit = |seq: Seq, record: &str| {
             let flow = builder.take(log.cursor(seq), record);
             if flow.is_continue() {
-                position = match query.order {
+                position = match order {
                     Order::Asc => seq,
                     Order::Desc => Seq::new(seq.get() - 1),
                 };
             }
             flow
         };
-        match query.order {
+        match order {
             Order::Asc => log.read(resolved.after, &mut visit)?,
             Order::Desc => log.read_back(resolved.after, &mut visit)?,
         }
-        let oldest = log.cursor(log.trimmed());
-        Ok(Page {
-            events: builder.events,
-            cursor: log.cursor(position),
-            oldest,
-            tail: log.cursor(log.tail()),
-            has_more: match query.order {
-                Order::Asc => position < log.tail(),
-                Order::Desc => position > log.trimmed(),
-            },
-            gap: resolved.fault.map(|(reason, requested)| Gap {
-                requested,
-                resumed_from: log.cursor(resolved.after),
-                oldest,
-                reason,
-            }),
-        })
+        Ok((builder, position))
+    }
+
+    /// The first history of a reader, without following it; `None` when there is none before it.
+    pub fn history(
+        &mut self,
+        stream: &StreamKey,
+        edge: &EdgeId,
+        start: &Start,
+        on_gap: OnGap,
+    ) -> Result<HistoryOffer, StreamError<S::Error>> {
+        self.admit(edge)?;
+        self.make_used(stream)?;
+        let resolved = self.resolve(start, on_gap)?;
+        Ok(self.offer_ascending(&resolved)?)
     }
 
     /// One event with what edges reported on it.
-    pub fn event(
-        &self,
-        edge: &EdgeId,
-        id: EventId,
-    ) -> Result<EventWithReports, StreamError<S::Error>> {
+    pub fn event(&self, edge: &EdgeId, id: EventId) -> Result<EventAnswer, StreamError<S::Error>> {
         self.admit(edge)?;
         let seq = self.known_position(id)?;
+        let reports = self.log().storage().reports(seq)?;
+        let cursor = self.log().cursor(seq);
+        if seq <= self.log().sealed() {
+            let segment = self.log().segments_until(seq, 1)?.pop();
+            let segment = segment.filter(|segment| segment.last >= seq);
+            let segment = segment.ok_or_else(event_unknown)?;
+            return Ok(EventAnswer::Sealed { cursor, segment, reports });
+        }
         let mut line = String::new();
-        self.log().read(Seq::new(seq.get() - 1), &mut |seq, record| {
-            write_webhook_frame(self.log().cursor(seq), 1, record, &mut line);
+        self.log().read(Seq::new(seq.get() - 1), &mut |_, record| {
+            write_webhook_frame(cursor, 1, record, &mut line);
             ControlFlow::Break(())
         })?;
-        Ok(EventWithReports { event: raw_json(line), reports: self.log().storage().reports(seq)? })
+        Ok(EventAnswer::Hot(EventWithReports { event: raw_json(line), reports }))
     }
 
     /// What an operator sees of the stream.
@@ -182,14 +301,53 @@ impl<S: LogStorage> Stream<S> {
                 lag_events: log.tail().distance_from(subscription.position()),
             })
             .collect();
+        let (segments, segment_bytes) = log.storage().segment_totals()?;
         Ok(StreamState {
             oldest: log.cursor(log.trimmed()),
             tail: log.cursor(log.tail()),
+            sealed: log.cursor(log.sealed()),
             events: log.tail().distance_from(log.trimmed()),
+            segments,
+            segment_bytes,
+            hot_bytes: log.hot_bytes(),
+            hot_since: log.hot_since(),
+            sealing: self.sealing,
             connections,
-            alarm_at: self.next_alarm()?,
+            alarm_at: self.next_alarm(),
         })
     }
+}
+
+/// The event at a position of a segment, with the reports on it.
+pub fn sealed_event(
+    bytes: Vec<u8>,
+    segment: &SegmentEntry,
+    cursor: Cursor,
+    reports: Vec<StoredReport>,
+) -> Result<EventWithReports, SegmentError> {
+    let mut reader = SegmentReader::new(bytes, segment)?;
+    reader.skip_to(Seq::new(cursor.seq.get() - 1));
+    let Some((_, record)) = reader.next()? else {
+        return Err(SegmentError::Corrupt("the event is not in it"));
+    };
+    let mut line = String::new();
+    write_webhook_frame(cursor, 1, record, &mut line);
+    Ok(EventWithReports { event: raw_json(line), reports })
+}
+
+/// The position before the first event of a segment that was received at or after an instant.
+pub fn position_before(
+    bytes: Vec<u8>,
+    segment: &SegmentEntry,
+    since: UnixMillis,
+) -> Result<Seq, SegmentError> {
+    let mut reader = SegmentReader::new(bytes, segment)?;
+    while let Some((seq, record)) = reader.next()? {
+        if record_received_at(record).is_some_and(|at| at >= since) {
+            return Ok(Seq::new(seq.get() - 1));
+        }
+    }
+    Ok(segment.last)
 }
 
 fn raw_json(line: String) -> Box<RawValue> {

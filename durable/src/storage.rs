@@ -1,14 +1,19 @@
-use relay_schemas::{EdgeId, Epoch, EventId, Seq, StoredReport, UnixMillis};
+use crate::rebuild::Rebuilt;
+use relay_schemas::{
+    EdgeId, Epoch, EventId, SegmentEntry, Seq, StoredReport, StreamKey, UnixMillis,
+};
 
 /// What a log knows of itself besides its rows. Written when the stream is first used and when
 /// its last row is trimmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogHead {
     /// The incarnation.
     pub epoch: Epoch,
-    /// The last position that is no longer kept, unless the oldest row tells a later one; zero
-    /// when nothing was trimmed.
+    /// The last position that is no longer kept, unless the oldest segment or row tells a later
+    /// one; zero when nothing was trimmed.
     pub trimmed: Seq,
+    /// Whose log this is; the names of its segments begin with it.
+    pub stream: Option<StreamKey>,
 }
 
 /// A run of events in one row, so that a batch costs one write. One event larger than
@@ -28,10 +33,14 @@ pub struct RowIndex {
     pub first: Seq,
     /// The events' ids, in order; their number is the number of events.
     pub ids: Vec<EventId>,
-    /// When the row was written.
-    pub appended_at: UnixMillis,
+    /// When its first event was written.
+    pub appended_at_min: UnixMillis,
+    /// When its last event was written.
+    pub appended_at_max: UnixMillis,
     /// The latest receipt among the events.
     pub received_at_max: UnixMillis,
+    /// Bytes of the records.
+    pub bytes: u64,
 }
 
 impl RowIndex {
@@ -39,6 +48,27 @@ impl RowIndex {
     pub fn last(&self) -> Seq {
         Seq::new(self.first.get() + self.ids.len() as u64 - 1)
     }
+}
+
+/// A run of events that is being sealed. It is stored before anything is done with it, so that a
+/// repetition after a reset makes the same segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealPlan {
+    /// Position of the first event.
+    pub first: Seq,
+    /// Position of the last event; the end of a row.
+    pub last: Seq,
+}
+
+/// A sealed segment as its stream remembers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentRow {
+    /// Where it lies and what it holds.
+    pub entry: SegmentEntry,
+    /// The events' ids, in order: duplicates are recognised and events found by them.
+    pub ids: Vec<EventId>,
+    /// When the last of its events was written.
+    pub appended_at_max: UnixMillis,
 }
 
 /// The storage of one stream. Every call is synchronous, and calls without an await between them
@@ -56,6 +86,8 @@ pub trait LogStorage {
 
     /// Adds a row after all others; one row written, or as many as a large event is split into.
     fn insert(&mut self, row: &LogRow) -> Result<(), Self::Error>;
+    /// Adds events to the end of the newest row, whose first position is `first`; one row written.
+    fn extend(&mut self, first: Seq, row: &LogRow) -> Result<(), Self::Error>;
     /// Deletes the rows whose last event is at or before `last`; one row written for each.
     fn delete_until(&mut self, last: Seq) -> Result<(), Self::Error>;
     /// The row that holds this position.
@@ -65,15 +97,55 @@ pub trait LogStorage {
         &self,
         visit: &mut dyn FnMut(RowIndex) -> bool,
     ) -> Result<(), Self::Error>;
-    /// The index of the oldest row.
-    fn oldest(&self) -> Result<Option<RowIndex>, Self::Error>;
-    /// The first row with an event received at or after `at`.
-    fn first_received_since(&self, at: UnixMillis) -> Result<Option<RowIndex>, Self::Error>;
+    /// The index of the first row whose last event is after `after`.
+    fn first_after(&self, after: Seq) -> Result<Option<RowIndex>, Self::Error>;
+    /// The first row after `after` with an event received at or after `at`.
+    fn first_received_since(
+        &self,
+        after: Seq,
+        at: UnixMillis,
+    ) -> Result<Option<RowIndex>, Self::Error>;
+    /// Bytes of the records after `after`.
+    fn bytes_after(&self, after: Seq) -> Result<u64, Self::Error>;
+    /// The newest position of an event in rows and segments.
+    fn position_of(&self, id: EventId) -> Result<Option<Seq>, Self::Error>;
+
+    /// The run that is being sealed.
+    fn load_plan(&self) -> Result<Option<SealPlan>, Self::Error>;
+    /// Remembers the run that is being sealed, or that none is; one row written.
+    fn save_plan(&mut self, plan: Option<SealPlan>) -> Result<(), Self::Error>;
+    /// Keeps a segment in the place of its plan; one row written.
+    fn save_segment(&mut self, segment: &SegmentRow) -> Result<(), Self::Error>;
+    /// Up to `count` segments whose last event is after `after`, oldest first.
+    fn segments_after(&self, after: Seq, count: usize) -> Result<Vec<SegmentEntry>, Self::Error>;
+    /// Up to `count` segments whose first event is at or before `at`, newest first.
+    fn segments_until(&self, at: Seq, count: usize) -> Result<Vec<SegmentEntry>, Self::Error>;
+    /// The first segment with an event received at or after `at`.
+    fn segment_received_since(&self, at: UnixMillis) -> Result<Option<SegmentEntry>, Self::Error>;
+    /// When the newest event of the oldest segment was written.
+    fn oldest_segment_appended_at(&self) -> Result<Option<UnixMillis>, Self::Error>;
+    /// The segments whose newest event was written at or before `at`, oldest first.
+    fn segments_appended_until(&self, at: UnixMillis) -> Result<Vec<SegmentEntry>, Self::Error>;
+    /// Segments with their ids from the newest to the oldest, until `visit` answers `false`.
+    fn visit_segments_newest_first(
+        &self,
+        visit: &mut dyn FnMut(SegmentRow) -> bool,
+    ) -> Result<(), Self::Error>;
+    /// How many segments there are, and the bytes of their objects.
+    fn segment_totals(&self) -> Result<(u64, u64), Self::Error>;
+    /// Deletes the segments whose last event is at or before `last`; one row written for each.
+    fn delete_segments_until(&mut self, last: Seq) -> Result<(), Self::Error>;
+
+    /// Replaces the whole index and begins a new incarnation: the head, every segment, the plan,
+    /// and the positions of rows and reports.
+    fn rebuild(&mut self, stream: &StreamKey, rebuilt: &Rebuilt) -> Result<(), Self::Error>;
 
     /// Keeps a report; one row written. A repeated one replaces the first.
     fn save_report(&mut self, seq: Seq, report: &StoredReport) -> Result<(), Self::Error>;
     /// The reports on an event, oldest first.
     fn reports(&self, seq: Seq) -> Result<Vec<StoredReport>, Self::Error>;
+    /// Deletes the reports on events at or before `last`; one row written for each.
+    fn delete_reports_until(&mut self, last: Seq) -> Result<(), Self::Error>;
 
     /// Remembers that an edge may no longer read; one row written.
     fn save_revocation(&mut self, edge: &EdgeId, at: UnixMillis) -> Result<(), Self::Error>;

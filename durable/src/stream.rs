@@ -1,14 +1,16 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use relay_schemas::{
-    Append, AppendReply, ByeCode, ClientMessage, Connect, Dialect, Disposition, EdgeId, ErrorCode,
-    EventId, Gap, GapReason, NewEvent, OnGap, Open, Problem, Report, Seq, StoredReport, UnixMillis,
+    Append, AppendReply, ByeCode, ClientMessage, Connect, Cursor, Dialect, Disposition, EdgeId,
+    ErrorCode, EventId, Gap, GapReason, NewEvent, OnGap, Open, Problem, Report, Seq, StoredReport,
+    StreamKey, UnixMillis,
     limits::{CONNECTIONS_PER_STREAM_MAX, CREDIT_BYTES},
 };
 
 use crate::{
     command::{Command, Connected, ConnectionId, StreamError},
     log::{Log, Resolved},
+    sealing::{Sealing, StreamSettings},
     storage::LogStorage,
     subscription::{Outgoing, Subscription},
 };
@@ -18,7 +20,8 @@ use crate::{
 pub struct Stream<S> {
     log: Log<S>,
     connections: BTreeMap<ConnectionId, Subscription>,
-    retention_ms: u64,
+    pub(crate) settings: StreamSettings,
+    pub(crate) sealing: Sealing,
     delivered_unreported: u64,
     losses_unreported: u64,
 }
@@ -28,13 +31,20 @@ impl<S: LogStorage> Stream<S> {
     pub fn load(
         storage: S,
         mut connections: BTreeMap<ConnectionId, Subscription>,
-        retention_ms: u64,
+        settings: StreamSettings,
         now: UnixMillis,
         salt: u32,
     ) -> Result<Self, S::Error> {
         let log = Log::load(storage, now, salt)?;
         connections.values_mut().for_each(|subscription| subscription.go_back_to(log.tail()));
-        Ok(Self { log, connections, retention_ms, delivered_unreported: 0, losses_unreported: 0 })
+        Ok(Self {
+            log,
+            connections,
+            settings,
+            sealing: Sealing::default(),
+            delivered_unreported: 0,
+            losses_unreported: 0,
+        })
     }
 
     /// The log.
@@ -42,8 +52,13 @@ impl<S: LogStorage> Stream<S> {
         &self.log
     }
 
+    pub(crate) fn log_mut(&mut self) -> &mut Log<S> {
+        &mut self.log
+    }
+
     /// Makes the epoch durable, before a cursor of it leaves.
-    pub(crate) fn make_used(&mut self) -> Result<(), S::Error> {
+    pub(crate) fn make_used(&mut self, stream: &StreamKey) -> Result<(), S::Error> {
+        self.log.set_stream(stream);
         self.log.make_used()
     }
 
@@ -63,7 +78,9 @@ impl<S: LogStorage> Stream<S> {
         &mut self,
         append: &Append,
         now: UnixMillis,
-    ) -> Result<(AppendReply, Vec<Command>), S::Error> {
+    ) -> Result<(AppendReply, Vec<Command>), StreamError<S::Error>> {
+        self.require_room(append)?;
+        self.make_used(&append.stream)?;
         let tail_before = self.log.tail();
         let dispositions = self.log.append(&append.events, now)?;
         let fresh: Vec<&NewEvent> = append
@@ -98,27 +115,45 @@ impl<S: LogStorage> Stream<S> {
                 continue;
             }
             if now >= subscription.expires_at {
-                ended.push((*id, ByeCode::Expired));
+                ended.push((*id, End::Bye(ByeCode::Expired)));
                 continue;
             }
             let mut outgoing = Outgoing::default();
             if subscription.is_ready_at(tail_before) {
                 offer_fresh(&self.log, subscription, tail_before, fresh, &mut outgoing);
                 subscription.note_stall(self.log.tail(), now);
+            } else if subscription.is_in_history(&self.log) {
+                ended.push((*id, End::History));
+                continue;
             } else {
                 subscription.catch_up(&self.log, &mut outgoing, now)?;
             }
             if subscription.is_slow(self.log.tail(), now) {
-                ended.push((*id, ByeCode::Slow));
+                ended.push((*id, End::Bye(ByeCode::Slow)));
                 continue;
             }
             self.delivered_unreported += outgoing.webhooks;
             push_messages(&self.log, *id, subscription, outgoing, now, &mut commands);
         }
-        for (id, code) in ended {
-            commands.extend(self.end(id, code));
+        for (id, end) in ended {
+            commands.extend(match end {
+                End::Bye(code) => self.end(id, code),
+                End::History => self.send_to_history(id),
+            });
         }
         Ok(commands)
+    }
+
+    /// A reader whose position was sealed while it had no credit reads on in R2: the Worker that
+    /// holds it does so by itself, a direct one comes back through the Worker.
+    fn send_to_history(&mut self, id: ConnectionId) -> Vec<Command> {
+        match self.connections.get(&id).map(|subscription| subscription.dialect.is_bridged()) {
+            Some(true) => {
+                self.connections.remove(&id);
+                vec![Command::ReadHistory { connection: id }]
+            }
+            _ => self.end(id, ByeCode::Reconnect),
+        }
     }
 
     /// Opens a connection: finds where it starts and sends what it has credit for. Check of the
@@ -136,37 +171,46 @@ impl<S: LogStorage> Stream<S> {
                 format!("a stream has at most {CONNECTIONS_PER_STREAM_MAX} connections"),
             )));
         }
-        self.log.make_used()?;
+        self.make_used(&connect.stream)?;
         let resolved = self.resolve(&connect.start, connect.on_gap)?;
+        if resolved.after < self.log.sealed() {
+            return Ok(Connected::History(self.offer_ascending(&resolved)?));
+        }
         let mut subscription = Subscription::new(connect, resolved.after, now);
-        let mut outgoing = Outgoing::with_lines(self.opening_lines(connect, &resolved));
+        let gap = self.gap(&resolved);
+        let resumed_from = gap.as_ref().map(|gap| gap.resumed_from);
+        let mut outgoing = Outgoing::with_lines(self.opening_lines(connect, &resolved, gap));
         subscription.catch_up(&self.log, &mut outgoing, now)?;
         self.delivered_unreported += outgoing.webhooks;
         let mut commands = Vec::new();
         push_messages(&self.log, id, &mut subscription, outgoing, now, &mut commands);
         self.connections.insert(id, subscription);
-        let resumed_from = resolved.fault.map(|_| self.log.cursor(resolved.after));
-        Ok(Connected { resumed_from, commands })
+        Ok(Connected::Live { resumed_from, commands })
     }
 
-    fn opening_lines(&self, connect: &Connect, resolved: &Resolved) -> Vec<String> {
-        let cursor = self.log.cursor(resolved.after);
-        let oldest = self.log.cursor(self.log.trimmed());
-        let open = Open {
-            cursor,
-            epoch: cursor.epoch,
-            oldest,
+    /// What a reader is told of a position that can't be followed.
+    pub(crate) fn gap(&self, resolved: &Resolved) -> Option<Gap> {
+        let (reason, requested) = resolved.fault.clone()?;
+        Some(Gap {
+            requested,
+            resumed_from: self.log.cursor(resolved.after),
+            oldest: self.log.cursor(self.log.trimmed()),
+            reason,
+        })
+    }
+
+    fn opening_lines(
+        &self,
+        connect: &Connect,
+        resolved: &Resolved,
+        gap: Option<Gap>,
+    ) -> Vec<String> {
+        let bounds = Bounds {
+            cursor: self.log.cursor(resolved.after),
+            oldest: self.log.cursor(self.log.trimmed()),
             tail: self.log.cursor(self.log.tail()),
-            heartbeat_s: connect.heartbeat_s,
-            credit: (!connect.dialect.is_bridged()).then_some(CREDIT_BYTES),
         };
-        let mut lines = vec![open.to_line()];
-        if let Some((reason, requested)) = &resolved.fault {
-            let gap =
-                Gap { requested: requested.clone(), resumed_from: cursor, oldest, reason: *reason };
-            lines.push(gap.to_line());
-        }
-        lines
+        opening_lines(connect, &bounds, gap.as_ref())
     }
 
     /// Where to start, or why that can't be.
@@ -218,6 +262,9 @@ impl<S: LogStorage> Stream<S> {
         match serde_json::from_str(text) {
             Ok(ClientMessage::Credit { bytes }) if bytes > 0 => {
                 subscription.grant(bytes);
+                if subscription.is_in_history(&self.log) {
+                    return Ok(self.send_to_history(id));
+                }
                 let mut outgoing = Outgoing::default();
                 subscription.catch_up(&self.log, &mut outgoing, now)?;
                 self.delivered_unreported += outgoing.webhooks;
@@ -268,6 +315,12 @@ impl<S: LogStorage> Stream<S> {
         Ok(theirs.into_iter().flat_map(|id| self.end(id, ByeCode::Revoked)).collect())
     }
 
+    /// Sends every reader away, to come back at once.
+    pub(crate) fn end_all(&mut self) -> Vec<Command> {
+        let open: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        open.into_iter().flat_map(|id| self.end(id, ByeCode::Reconnect)).collect()
+    }
+
     /// Refuses an edge that was revoked.
     pub fn admit(&self, edge: &EdgeId) -> Result<(), StreamError<S::Error>> {
         if self.log.storage().is_revoked(edge)? {
@@ -296,36 +349,43 @@ impl<S: LogStorage> Stream<S> {
         commands
     }
 
-    /// When the object wants to be woken: for retention, or to end a direct connection whose
-    /// credential expires. HTTP connections are ended by the Worker that holds them.
-    pub fn next_alarm(&self) -> Result<Option<UnixMillis>, S::Error> {
+    /// When the object wants to be woken: to seal, for retention, or to end a direct connection
+    /// whose credential expires. HTTP connections are ended by the Worker that holds them.
+    pub fn next_alarm(&self) -> Option<UnixMillis> {
         let expiry = self
             .connections
             .values()
             .filter(|subscription| !subscription.dialect.is_bridged())
             .map(|subscription| subscription.expires_at)
             .min();
-        let retention = self.log.storage().oldest()?.map(|row| self.trim_due(row.appended_at));
-        Ok(expiry.into_iter().chain(retention).min())
+        let retention = self.log.oldest_appended_at().map(|at| self.trim_due(at));
+        expiry.into_iter().chain(retention).chain(self.seal_at()).min()
     }
 
     /// Retention is swept in steps, so that a busy stream isn't woken for every old row.
     fn trim_due(&self, appended_at: UnixMillis) -> UnixMillis {
-        let step_ms = (self.retention_ms / 60).clamp(1, 24 * 3_600_000);
-        let due = (appended_at + self.retention_ms).get();
+        let step_ms = (self.settings.retention_ms / 60).clamp(1, 24 * 3_600_000);
+        let due = (appended_at + self.settings.retention_ms).get();
         UnixMillis::new(due.div_ceil(step_ms) * step_ms)
     }
 
-    /// Does what is due.
+    /// Does what is due, except sealing, which the shell goes through step by step.
     pub fn alarm(&mut self, now: UnixMillis) -> Result<Vec<Command>, S::Error> {
-        self.log.trim_until(now - self.retention_ms)?;
+        let mut commands = Vec::new();
+        let trimmed = self.log.trim_until(now - self.settings.retention_ms)?;
+        if let (Some(stream), false) = (self.log.stream(), trimmed.is_empty()) {
+            let epoch = self.log.epoch();
+            let keys = trimmed.iter().map(|segment| segment.key(stream, epoch)).collect();
+            commands.push(Command::Discard { keys });
+        }
         let expired: Vec<ConnectionId> = self
             .connections
             .iter()
             .filter(|(_, subscription)| now >= subscription.expires_at)
             .map(|(id, _)| *id)
             .collect();
-        Ok(expired.into_iter().flat_map(|id| self.end(id, ByeCode::Expired)).collect())
+        commands.extend(expired.into_iter().flat_map(|id| self.end(id, ByeCode::Expired)));
+        Ok(commands)
     }
 
     /// Keeps a report with its event.
@@ -349,13 +409,40 @@ impl<S: LogStorage> Stream<S> {
     }
 
     pub(crate) fn known_position(&self, id: EventId) -> Result<Seq, StreamError<S::Error>> {
-        self.log.position_of(id)?.ok_or_else(|| {
-            StreamError::Refused(Problem::new(
-                ErrorCode::EventUnknown,
-                "no event with this id is in your stream",
-            ))
-        })
+        self.log.position_of(id)?.ok_or_else(event_unknown)
     }
+}
+
+pub(crate) fn event_unknown<E: std::fmt::Display>() -> StreamError<E> {
+    let message = "no event with this id is in your stream";
+    StreamError::Refused(Problem::new(ErrorCode::EventUnknown, message))
+}
+
+/// Why a connection leaves the object.
+enum End {
+    Bye(ByeCode),
+    History,
+}
+
+/// The positions that a reader is told at the beginning.
+pub(crate) struct Bounds {
+    pub(crate) cursor: Cursor,
+    pub(crate) oldest: Cursor,
+    pub(crate) tail: Cursor,
+}
+
+/// The frames that a connection begins with; one that comes from history has had its `open`.
+pub(crate) fn opening_lines(connect: &Connect, bounds: &Bounds, gap: Option<&Gap>) -> Vec<String> {
+    let open = Open {
+        cursor: bounds.cursor,
+        epoch: bounds.cursor.epoch,
+        oldest: bounds.oldest,
+        tail: bounds.tail,
+        heartbeat_s: connect.heartbeat_s,
+        credit: (!connect.dialect.is_bridged()).then_some(CREDIT_BYTES),
+    };
+    let open = connect.resume.is_none().then(|| open.to_line());
+    open.into_iter().chain(gap.map(Gap::to_line)).collect()
 }
 
 fn offer_fresh<S: LogStorage>(

@@ -62,8 +62,10 @@ impl Subscription {
             kinds: connect.kinds.clone(),
             body: connect.body,
             position: after,
-            n: 0,
-            credit_bytes: CREDIT_BYTES,
+            n: connect.resume.map_or(0, |resume| resume.n),
+            credit_bytes: connect
+                .resume
+                .map_or(CREDIT_BYTES, |resume| resume.credit_bytes.min(CREDIT_BYTES_MAX)),
             stalled_since: None,
             position_told_at: UnixMillis::default(),
         }
@@ -123,7 +125,12 @@ impl Subscription {
             }
     }
 
-    /// Reads on from the log until the tail or the end of the credit.
+    /// Whether what comes next lies in a segment: the log can't be read on from here.
+    pub fn is_in_history<S: LogStorage>(&self, log: &Log<S>) -> bool {
+        self.credit_bytes > 0 && self.position.max(log.trimmed()) < log.sealed()
+    }
+
+    /// Reads on from the hot tail until the tail or the end of the credit.
     pub fn catch_up<S: LogStorage>(
         &mut self,
         log: &Log<S>,

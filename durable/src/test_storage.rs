@@ -2,9 +2,10 @@
 
 use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
-use relay_schemas::{EdgeId, Seq, StoredReport, UnixMillis};
+use relay_schemas::{EdgeId, EventId, SegmentEntry, Seq, StoredReport, StreamKey, UnixMillis};
 
-use crate::storage::{LogHead, LogRow, LogStorage, RowIndex};
+use crate::rebuild::Rebuilt;
+use crate::storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan, SegmentRow};
 
 /// The write that was made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +25,8 @@ pub struct MemoryStorage {
 struct State {
     head: Option<LogHead>,
     rows: BTreeMap<Seq, LogRow>,
+    plan: Option<SealPlan>,
+    segments: BTreeMap<Seq, SegmentRow>,
     reports: BTreeMap<(Seq, String), StoredReport>,
     revoked: BTreeMap<EdgeId, UnixMillis>,
 }
@@ -64,17 +67,33 @@ impl LogStorage for MemoryStorage {
     type Error = StorageFault;
 
     fn load_head(&self) -> Result<Option<LogHead>, StorageFault> {
-        Ok(self.state.borrow().head)
+        Ok(self.state.borrow().head.clone())
     }
 
     fn save_head(&mut self, head: &LogHead) -> Result<(), StorageFault> {
-        self.write(1, |state| state.head = Some(*head))
+        self.write(1, |state| state.head = Some(head.clone()))
     }
 
     fn insert(&mut self, row: &LogRow) -> Result<(), StorageFault> {
         self.write(1, |state| {
             let replaced = state.rows.insert(row.index.first, row.clone());
             assert!(replaced.is_none(), "a position is written once");
+        })
+    }
+
+    fn extend(&mut self, first: Seq, row: &LogRow) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            let newest = state.rows.last_entry().expect("a row to extend");
+            assert_eq!(*newest.key(), first, "only the newest row grows");
+            let newest = newest.into_mut();
+            assert_eq!(newest.index.last().next(), row.index.first, "events follow one another");
+            newest.records.push('\n');
+            newest.records.push_str(&row.records);
+            let index = &mut newest.index;
+            index.ids.extend(&row.index.ids);
+            index.appended_at_max = row.index.appended_at_max;
+            index.received_at_max = index.received_at_max.max(row.index.received_at_max);
+            index.bytes = newest.records.len() as u64;
         })
     }
 
@@ -89,7 +108,6 @@ impl LogStorage for MemoryStorage {
             .collect();
         self.write(old.len() as u64, |state| {
             state.rows.retain(|first, _| !old.contains(first));
-            state.reports.retain(|(seq, _), _| *seq > last);
         })
     }
 
@@ -107,14 +125,135 @@ impl LogStorage for MemoryStorage {
         Ok(())
     }
 
-    fn oldest(&self) -> Result<Option<RowIndex>, StorageFault> {
-        Ok(self.state.borrow().rows.values().next().map(|row| row.index.clone()))
+    fn first_after(&self, after: Seq) -> Result<Option<RowIndex>, StorageFault> {
+        let state = self.state.borrow();
+        Ok(state.rows.values().find(|row| row.index.last() > after).map(|row| row.index.clone()))
     }
 
-    fn first_received_since(&self, at: UnixMillis) -> Result<Option<RowIndex>, StorageFault> {
+    fn first_received_since(
+        &self,
+        after: Seq,
+        at: UnixMillis,
+    ) -> Result<Option<RowIndex>, StorageFault> {
         let state = self.state.borrow();
-        let row = state.rows.values().find(|row| row.index.received_at_max >= at);
-        Ok(row.map(|row| row.index.clone()))
+        let mut rows = state.rows.values().filter(|row| row.index.first > after);
+        Ok(rows.find(|row| row.index.received_at_max >= at).map(|row| row.index.clone()))
+    }
+
+    fn bytes_after(&self, after: Seq) -> Result<u64, StorageFault> {
+        let state = self.state.borrow();
+        let rows = state.rows.values().filter(|row| row.index.first > after);
+        Ok(rows.map(|row| row.records.len() as u64).sum())
+    }
+
+    fn position_of(&self, id: EventId) -> Result<Option<Seq>, StorageFault> {
+        let state = self.state.borrow();
+        let rows = state.rows.iter().map(|(first, row)| (*first, &row.index.ids));
+        let segments = state.segments.iter().map(|(first, segment)| (*first, &segment.ids));
+        let place = |(first, ids): (Seq, &Vec<EventId>)| {
+            ids.iter().rposition(|known| *known == id).map(|place| first.plus(place as u64))
+        };
+        Ok(rows.chain(segments).filter_map(place).max())
+    }
+
+    fn load_plan(&self) -> Result<Option<SealPlan>, StorageFault> {
+        Ok(self.state.borrow().plan)
+    }
+
+    fn save_plan(&mut self, plan: Option<SealPlan>) -> Result<(), StorageFault> {
+        self.write(1, |state| state.plan = plan)
+    }
+
+    fn save_segment(&mut self, segment: &SegmentRow) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            let replaced = state.segments.insert(segment.entry.first, segment.clone());
+            assert!(replaced.is_none(), "a segment is kept once");
+            state.plan = None;
+        })
+    }
+
+    fn segments_after(&self, after: Seq, count: usize) -> Result<Vec<SegmentEntry>, StorageFault> {
+        let state = self.state.borrow();
+        let entries = state.segments.values().map(|segment| &segment.entry);
+        Ok(entries.filter(|entry| entry.last > after).take(count).cloned().collect())
+    }
+
+    fn segments_until(&self, at: Seq, count: usize) -> Result<Vec<SegmentEntry>, StorageFault> {
+        let state = self.state.borrow();
+        let newest_first = state.segments.range(..=at).rev();
+        Ok(newest_first.map(|(_, segment)| segment.entry.clone()).take(count).collect())
+    }
+
+    fn segment_received_since(&self, at: UnixMillis) -> Result<Option<SegmentEntry>, StorageFault> {
+        let state = self.state.borrow();
+        let mut entries = state.segments.values().map(|segment| &segment.entry);
+        Ok(entries.find(|entry| entry.received_at_max >= at).cloned())
+    }
+
+    fn oldest_segment_appended_at(&self) -> Result<Option<UnixMillis>, StorageFault> {
+        let state = self.state.borrow();
+        Ok(state.segments.values().next().map(|segment| segment.appended_at_max))
+    }
+
+    fn segments_appended_until(&self, at: UnixMillis) -> Result<Vec<SegmentEntry>, StorageFault> {
+        let state = self.state.borrow();
+        let old = state.segments.values().filter(|segment| segment.appended_at_max <= at);
+        Ok(old.map(|segment| segment.entry.clone()).collect())
+    }
+
+    fn visit_segments_newest_first(
+        &self,
+        visit: &mut dyn FnMut(SegmentRow) -> bool,
+    ) -> Result<(), StorageFault> {
+        let _ = self.state.borrow().segments.values().rev().all(|segment| visit(segment.clone()));
+        Ok(())
+    }
+
+    fn segment_totals(&self) -> Result<(u64, u64), StorageFault> {
+        let state = self.state.borrow();
+        let bytes = state.segments.values().map(|segment| segment.entry.bytes).sum();
+        Ok((state.segments.len() as u64, bytes))
+    }
+
+    fn delete_segments_until(&mut self, last: Seq) -> Result<(), StorageFault> {
+        let old =
+            self.state.borrow().segments.values().filter(|one| one.entry.last <= last).count();
+        self.write(old as u64, |state| state.segments.retain(|_, one| one.entry.last > last))
+    }
+
+    fn rebuild(&mut self, stream: &StreamKey, rebuilt: &Rebuilt) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            state.head = Some(LogHead {
+                epoch: rebuilt.epoch,
+                trimmed: Seq::ZERO,
+                stream: Some(stream.clone()),
+            });
+            state.plan = None;
+            state.segments =
+                rebuilt.segments.iter().map(|row| (row.entry.first, row.clone())).collect();
+            let to = |seq: Seq| {
+                let moved = rebuilt.moves.iter().find(|one| one.first <= seq && seq <= one.last)?;
+                Some(moved.to.plus(seq.distance_from(moved.first)))
+            };
+            let rows = std::mem::take(&mut state.rows);
+            state.rows.extend(rows.into_values().filter_map(|mut row| {
+                row.index.first = to(row.index.first)?;
+                let is_sealed =
+                    rebuilt.segments.last().is_some_and(|last| row.index.first <= last.entry.last);
+                (!is_sealed).then_some((row.index.first, row))
+            }));
+            let reports = std::mem::take(&mut state.reports);
+            state.reports.extend(
+                reports
+                    .into_iter()
+                    .filter_map(|((seq, name), report)| Some(((to(seq)?, name), report))),
+            );
+        })
+    }
+
+    fn delete_reports_until(&mut self, last: Seq) -> Result<(), StorageFault> {
+        let old = self.state.borrow().reports.keys().filter(|(seq, _)| *seq <= last).count();
+        self.write(old as u64, |state| state.reports.retain(|(seq, _), _| *seq > last))
     }
 
     fn save_report(&mut self, seq: Seq, report: &StoredReport) -> Result<(), StorageFault> {

@@ -1,6 +1,7 @@
 //! Settings: from flags, then the environment, then a file; each knows where it came from.
 
 mod arguments;
+mod export;
 mod keys;
 mod settings;
 mod sources;
@@ -8,6 +9,7 @@ mod values;
 
 pub use self::{
     arguments::{Arguments, Order},
+    export::{ExportSettings, ExportStart, Retry},
     settings::{HandlerSettings, LogLevel, Settings},
     sources::{ConfigError, Setting, Source},
 };

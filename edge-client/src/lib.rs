@@ -4,8 +4,8 @@
 //! In scope: the session (dialing, heartbeats, credit, the contiguous cursor, retries) as the
 //! value [`Session`], which knows no socket and no clock; the shell around it, [`Client`], generic
 //! over a [`Connector`] and a [`Handler`]; the two transports; the handlers that print, run a
-//! command or post on; the state in SQLite; status reports; settings; the local server. `listen`
-//! and `check` are what the program `edgerelay` does.
+//! command or post on; the state in SQLite; status reports; settings; the local server; the
+//! export of history. `listen`, `export` and `check` are what the program `edgerelay` does.
 //!
 //! Out of scope: what stands on the wire, which is in `relay-schemas`; and what an event means:
 //! of a body only the agent session or issue is read, to keep its events in order.
@@ -17,6 +17,7 @@ mod config;
 mod connection;
 mod credential;
 mod event;
+mod export;
 mod fault;
 mod handler;
 pub mod limits;
@@ -31,7 +32,8 @@ mod store;
 pub use check::{CheckReport, check};
 pub use client::{Client, ClientHandle};
 pub use config::{
-    Arguments, ConfigError, HandlerSettings, LogLevel, Order, Setting, Settings, Source,
+    Arguments, ConfigError, ExportSettings, ExportStart, HandlerSettings, LogLevel, Order, Retry,
+    Setting, Settings, Source,
 };
 pub use connection::{
     Connection, Connector, HttpConnection, HttpConnector, LineError, LineSplitter, Outgoing,
@@ -39,6 +41,7 @@ pub use connection::{
 };
 pub use credential::Credential;
 pub use event::Event;
+pub use export::{Ending, ExportReport, Failure, export, export_to};
 pub use fault::{Exit, Fault, Refusal, RefusalKind};
 pub use handler::{
     Completion, ExecHandler, ExecSettings, ForwardHandler, ForwardSettings, Handler, WriteHandler,

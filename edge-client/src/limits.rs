@@ -1,6 +1,6 @@
 //! Every bound of the client in one place, with the arithmetic behind it.
 
-use relay_schemas::limits::BODY_BYTES_MAX;
+use relay_schemas::limits::{BODY_BYTES_MAX, PAGE_BYTES_MAX, SEGMENT_BYTES_MAX};
 
 /// Bytes of one line of a stream. A body that is not one line of JSON travels as a JSON string;
 /// only `"`, `\` and line breaks are escaped, each with one byte more, so the line is at most twice
@@ -76,3 +76,28 @@ pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a message about a failure, in reports and logs.
 pub const MESSAGE_BYTES_MAX: usize = 500;
+
+/// Segments of an export that may be fetched at the same time, and of which bytes are in memory.
+pub const EXPORT_CONNECTIONS_MAX: usize = 32;
+
+/// Compressed bytes of one segment that an export takes. A relay gathers
+/// [`SEGMENT_BYTES_MAX`] bytes of records and ends with a row that may be as large as a line;
+/// what can't be compressed grows by less than 64 KiB.
+pub const EXPORT_SEGMENT_BYTES_MAX: u64 = SEGMENT_BYTES_MAX + LINE_BYTES_MAX as u64 + 64 * 1024;
+
+/// Bytes of one page of events, or of one plan: as many as a page may have, or one line alone.
+pub const EXPORT_ANSWER_BYTES_MAX: usize = PAGE_BYTES_MAX + LINE_BYTES_MAX + 64 * 1024;
+
+/// Attempts at one request of an export without any progress. With the backoff below this is a
+/// minute or two, unless the relay asks for longer waits.
+pub const EXPORT_ATTEMPTS_MAX: u32 = 10;
+
+/// First step of the backoff between the attempts of an export's request.
+pub const EXPORT_BACKOFF_BASE_MS: u64 = 500;
+
+/// Longest wait between them that the client chooses by itself.
+pub const EXPORT_BACKOFF_CAP_MS: u64 = 30_000;
+
+/// How long the line that is being written may take when an export is to end: a reader of
+/// standard output may not read at all.
+pub const EXPORT_STOP_GRACE_MS: u64 = 1_000;

@@ -5,7 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use edgerelay::{Arguments, LogLevel, Order, Settings, check, listen, shutdown_signals};
+use edgerelay::{
+    Arguments, Ending, ExportSettings, LogLevel, Order, Settings, check, export, listen,
+    shutdown_signals,
+};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
@@ -19,34 +22,53 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, error),
     };
-    let code = runtime.block_on(run(arguments.order, settings));
+    let code = runtime.block_on(run(&arguments, settings));
     // A thread that still writes to a reader that does not read ends with the process.
     runtime.shutdown_background();
     code
 }
 
-async fn run(order: Order, settings: Settings) -> ExitCode {
-    match order {
+async fn run(arguments: &Arguments, settings: Settings) -> ExitCode {
+    match arguments.order {
         Order::Check => {
             let report = check(&settings).await;
             print!("{}", report.text);
             if report.is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Order::Listen => {
-            let signals = match shutdown_signals() {
-                Ok(signals) => signals,
-                Err(error) => return fail(1, error),
-            };
-            match listen(settings, signals).await {
-                Ok(exit) if exit.code() == 0 => {
-                    tracing::info!("{exit}");
-                    ExitCode::SUCCESS
-                }
-                Ok(exit) => fail(exit.code(), &exit),
-                Err(error) => fail(error.code(), &error),
-            }
-        }
+        Order::Listen => run_listen(settings).await,
+        Order::Export => match ExportSettings::read(arguments) {
+            Ok(export_settings) => run_export(&settings, &export_settings).await,
+            Err(error) => fail(2, error),
+        },
     }
+}
+
+async fn run_listen(settings: Settings) -> ExitCode {
+    let signals = match shutdown_signals() {
+        Ok(signals) => signals,
+        Err(error) => return fail(1, error),
+    };
+    match listen(settings, signals).await {
+        Ok(exit) if exit.code() == 0 => {
+            tracing::info!("{exit}");
+            ExitCode::SUCCESS
+        }
+        Ok(exit) => fail(exit.code(), &exit),
+        Err(error) => fail(error.code(), &error),
+    }
+}
+
+async fn run_export(settings: &Settings, export_settings: &ExportSettings) -> ExitCode {
+    let signals = match shutdown_signals() {
+        Ok(signals) => signals,
+        Err(error) => return fail(1, error),
+    };
+    let report = export(settings, export_settings, signals).await;
+    // `edgerelay export | head` is no reason to say anything.
+    if report.ending != Ending::OutputClosed {
+        eprintln!("edgerelay: {report}");
+    }
+    ExitCode::from(report.code())
 }
 
 fn fail(code: u8, error: impl std::fmt::Display) -> ExitCode {

@@ -2,6 +2,10 @@ use std::fmt::Write;
 
 use crate::cursor::Cursor;
 
+/// The close code with which the object sends a bridged reader back to history: its position was
+/// sealed while it had no credit. The Worker reads on in R2; the reader sees nothing of it.
+pub const HISTORY_CLOSE_CODE: u16 = 4100;
+
 /// Where a connection stands after a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {

@@ -4,11 +4,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cursor::Cursor,
+    cursor::{Cursor, Seq},
     filter::KindFilter,
+    frame::Gap,
     identifier::{EdgeId, EventId, StreamKey},
     read_query::{OnGap, PageQuery, Start},
     record::BodyMode,
+    segment::SegmentEntry,
     status::Report,
     time::UnixMillis,
 };
@@ -90,6 +92,28 @@ pub enum AppendError {
     /// Not as many records as announced.
     #[error("append: {0} events announced, another number of records sent")]
     Count(usize),
+}
+
+impl HistoryOffer {
+    /// Makes the segments follow `position` and one another: cuts them off at a hole, which the
+    /// next offer begins with. Answers where reading goes on when they don't follow at all.
+    pub fn bridge_hole(&mut self, position: Seq) -> Option<Seq> {
+        let mut next = position.next();
+        let lost_until = match self.segments.first() {
+            Some(entry) if entry.first > next => Some(Seq::new(entry.first.get() - 1)),
+            None if position < self.sealed.seq => Some(self.sealed.seq),
+            _ => None,
+        };
+        next = lost_until.map_or(next, Seq::next);
+        let follows = |entry: &SegmentEntry| {
+            let follows = entry.first <= next && entry.last >= next;
+            next = entry.last.next();
+            follows
+        };
+        let count = self.segments.iter().map(follows).take_while(|follows| *follows).count();
+        self.segments.truncate(count);
+        lost_until
+    }
 }
 
 impl Append {
@@ -186,6 +210,40 @@ pub struct Connect {
     pub on_gap: OnGap,
     /// Seconds between heartbeats.
     pub heartbeat_s: u32,
+    /// Set when the reader has been served history on this connection.
+    #[serde(default)]
+    pub resume: Option<Resume>,
+}
+
+/// Where a reader stands that comes from history: it was told `open` already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// Webhooks sent so far.
+    pub n: u64,
+    /// What is left of its credit.
+    pub credit_bytes: i64,
+}
+
+/// The answer to a reader whose position lies in history: which segments to read, and then to
+/// come back. Follows from the stream's own storage, so that it is true, whatever KV says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryOffer {
+    /// Reading starts after this.
+    pub after: Cursor,
+    /// The position before the oldest event kept.
+    pub oldest: Cursor,
+    /// The position of the newest event in a segment.
+    pub sealed: Cursor,
+    /// The position of the newest event.
+    pub tail: Cursor,
+    /// Reading starts with the first event received at or after this.
+    #[serde(default)]
+    pub received_since: Option<UnixMillis>,
+    /// Set when reading starts elsewhere than asked.
+    #[serde(default)]
+    pub gap: Option<Gap>,
+    /// The first segments on the way, in the order of reading.
+    pub segments: Vec<SegmentEntry>,
 }
 
 /// Asks for a page.
@@ -197,6 +255,12 @@ pub struct PageCommand {
     pub edge: EdgeId,
     /// What.
     pub query: PageQuery,
+    /// Events that the page has already.
+    #[serde(default)]
+    pub events: usize,
+    /// Their bytes.
+    #[serde(default)]
+    pub bytes: usize,
 }
 
 /// Reports what became of an event.

@@ -107,10 +107,14 @@ error_codes! {
     EventUnknown = "event_unknown", 404, false;
     /// No segment with this name is in the caller's stream.
     SegmentUnknown = "segment_unknown", 404, false;
+    /// The segment is gone or damaged in the store.
+    SegmentLost = "segment_lost", 410, false;
     /// The `Range` lies outside of the segment.
     RangeUnsatisfiable = "range_unsatisfiable", 416, false;
     /// No dead letter with this id is kept.
     DeadLetterUnknown = "dead_letter_unknown", 404, false;
+    /// The dead letter points to a stored body that is gone: putting it back can't help.
+    DeadLetterBodyMissing = "dead_letter_body_missing", 409, false;
     /// A status other than processing, completed or failed.
     StatusUnknown = "status_unknown", 400, false;
     /// A text field is longer than its limit.

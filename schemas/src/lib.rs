@@ -9,14 +9,17 @@
 
 mod base32;
 mod bridge;
+mod byte_range;
 mod command;
 mod credential;
 mod cursor;
+mod dead_letter_query;
 mod error;
 mod filter;
 mod frame;
 mod identifier;
 mod json_object;
+mod kept_letter;
 mod keys;
 pub mod limits;
 mod linear;
@@ -30,13 +33,15 @@ mod sse;
 mod status;
 mod time;
 
-pub use bridge::{BridgeMessage, Position};
+pub use bridge::{BridgeMessage, HISTORY_CLOSE_CODE, Position};
+pub use byte_range::Wanted;
 pub use command::{
-    Append, AppendError, AppendReply, ClientMessage, Connect, Dialect, Disposition, NewEvent,
-    PageCommand, StatusCommand,
+    Append, AppendError, AppendReply, ClientMessage, Connect, Dialect, Disposition, HistoryOffer,
+    NewEvent, PageCommand, Resume, StatusCommand,
 };
 pub use credential::{Claims, CredentialError, Scope, SigningKey, SigningKeys};
 pub use cursor::{Cursor, CursorError, Epoch, Seq};
+pub use dead_letter_query::{DeadLettersQuery, PutBackQuery};
 pub use error::{ErrorBody, ErrorCode, ErrorFields, Problem};
 pub use filter::{KindFilter, KindPattern};
 pub use frame::{
@@ -45,12 +50,15 @@ pub use frame::{
 pub use identifier::{
     Channel, EdgeId, EventId, IdentifierError, OrganizationId, StreamKey, UserId,
 };
-pub use keys::{dead_letter_key, oversize_body_key};
+pub use kept_letter::{KeptLetter, KeptLetterError, LetterSummary};
+pub use keys::{DEAD_LETTERS_PREFIX, DeadLetterId, DeadLetterIdError, oversize_body_key};
 pub use linear::{Envelope, EnvelopeError, Identity, WebhookKind};
 pub use message::{DeadLetter, MessageError, QueueMessage, StoredBody};
 pub use metrics::{Counter, Histogram, HistogramDelta, MetricsDelta, StreamTouch};
-pub use read_query::{OnGap, Order, PageQuery, Start, StreamQuery};
-pub use record::{BodyMode, Record, RecordParts, record_kind, record_received_at, rewrite_body};
+pub use read_query::{OnGap, Order, PageQuery, PlanQuery, Start, StreamQuery};
+pub use record::{
+    BodyMode, Record, RecordParts, record_id, record_kind, record_received_at, rewrite_body,
+};
 pub use segment::{
     SegmentEntry, SegmentName, SegmentOrigin, index_key, index_prefix, segments_prefix,
 };

@@ -36,6 +36,9 @@ pub const LATE_EVENT_MS: u64 = 30 * 60_000;
 /// Retention of events by default, in days.
 pub const RETENTION_DAYS_DEFAULT: f64 = 62.0;
 
+/// The same in ms.
+pub const RETENTION_DAYS_DEFAULT_MS: u64 = 62 * 86_400_000;
+
 /// Bytes of records that one row of the log may hold. SQLite rows in an object may hold 2 MB; a
 /// reader loads one row at a time, so this is also a reader's working memory.
 pub const LOG_ROW_BYTES_MAX: usize = 256 * 1024;
@@ -107,6 +110,9 @@ pub const PAGE_EVENTS: (usize, usize) = (100, 1_000);
 /// Bytes of one page; a single larger event still fits alone.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
+/// Segments that one page reads at most: a page of rare kinds ends early, and the next goes on.
+pub const PAGE_SEGMENTS_MAX: usize = 16;
+
 /// Patterns of one kind filter, and characters of each.
 pub const KIND_PATTERNS_MAX: usize = 20;
 
@@ -131,6 +137,13 @@ pub const EDGE_NAME_LENGTH_MAX: usize = 100;
 /// Times that the queue offers a message before it goes to the dead letters: the first and
 /// `max_retries` more; a test compares it with `wrangler.toml`.
 pub const DELIVERY_ATTEMPTS_MAX: u32 = 11;
+
+/// Dead letters of one page: default and greatest. R2 lists at most 1,000 objects in one call.
+pub const DEAD_LETTERS_LISTED: (usize, usize) = (100, 1_000);
+
+/// Characters of the reason that a list of dead letters shows. R2 keeps 8,192 bytes of metadata
+/// with an object, and lists fewer objects at once the more of it they have.
+pub const LISTED_REASON_LENGTH_MAX: usize = 200;
 
 /// Length of a taken `X-Request-Id`; a longer or stranger one is replaced.
 pub const REQUEST_ID_LENGTH_MAX: usize = 64;

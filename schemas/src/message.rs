@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{identifier::EventId, time::UnixMillis};
+use crate::{identifier::EventId, limits::DELIVERY_ATTEMPTS_MAX, time::UnixMillis};
 
 const VERSION: u32 = 1;
 
@@ -70,8 +70,16 @@ impl QueueMessage {
         encode(self, if self.stored_body.is_some() { "" } else { body })
     }
 
-    /// Reads a message's text; the second value is the body that came with it.
+    /// Reads a message's text, also of one that was put back; the second value is the body that
+    /// came with it.
     pub fn decode(text: &str) -> Result<(Self, &str), MessageError> {
+        Self::decode_bare(text).or_else(|error| match DeadLetter::decode(text) {
+            Some((_, original)) => Self::decode_bare(original),
+            None => Err(error),
+        })
+    }
+
+    fn decode_bare(text: &str) -> Result<(Self, &str), MessageError> {
         let (header, body) = text.split_once('\n').ok_or(MessageError::NoHeader)?;
         let message: Self = serde_json::from_str(header)?;
         if message.version != VERSION {
@@ -101,13 +109,32 @@ impl DeadLetter {
         Self { dead_letter: VERSION, message, reason, attempts, first_seen_at }
     }
 
-    /// The text for the dead letters' queue.
+    /// A message that the platform moved by itself: it tells neither reason nor attempts.
+    pub fn moved_by_platform(message: String, first_seen_at: UnixMillis) -> Self {
+        Self::new(message, "retries_exhausted".to_owned(), DELIVERY_ATTEMPTS_MAX, first_seen_at)
+    }
+
+    /// The text for the dead letters' queue, and of a message that is put back.
     pub fn encode(&self, original: &str) -> String {
         encode(self, original)
     }
 
     /// Reads what the consumer wrote; `None` for a message that the platform moved by itself.
+    ///
+    /// A message that was put back and failed again stands in two letters: the outer one says why,
+    /// the inner one which message this was at first. So it lies under its old name again, however
+    /// often it comes back.
     pub fn decode(text: &str) -> Option<(Self, &str)> {
+        let (mut letter, mut original) = Self::decode_outer(text)?;
+        while let Some((inner, inner_original)) = Self::decode_outer(original) {
+            letter.message = inner.message;
+            letter.first_seen_at = inner.first_seen_at;
+            original = inner_original;
+        }
+        Some((letter, original))
+    }
+
+    fn decode_outer(text: &str) -> Option<(Self, &str)> {
         let (header, original) = text.split_once('\n')?;
         serde_json::from_str(header).ok().map(|letter| (letter, original))
     }
@@ -158,6 +185,25 @@ mod tests {
         );
         let newer = message().encode("{}").replace("\"version\":1", "\"version\":2");
         assert!(matches!(QueueMessage::decode(&newer), Err(MessageError::Version(2))));
+    }
+
+    #[test]
+    fn what_was_put_back_is_read_like_the_message_and_keeps_its_name() {
+        let bare = message().encode("{}");
+        let again = DeadLetter::moved_by_platform("first".into(), UnixMillis::new(7)).encode(&bare);
+        assert_eq!(QueueMessage::decode(&again).unwrap(), (message(), "{}"));
+        let garbage = DeadLetter::moved_by_platform("first".into(), UnixMillis::new(7)).encode("x");
+        assert!(matches!(QueueMessage::decode(&garbage), Err(MessageError::NoHeader)));
+        let failed = DeadLetter::new("second".into(), "why".into(), 3, UnixMillis::new(9));
+        for (text, original) in [(&again, bare.as_str()), (&garbage, "x")] {
+            let expected = DeadLetter::new("first".into(), "why".into(), 3, UnixMillis::new(7));
+            let twice = failed.encode(&failed.encode(text));
+            assert_eq!(
+                DeadLetter::decode(&failed.encode(text)),
+                Some((expected.clone(), original))
+            );
+            assert_eq!(DeadLetter::decode(&twice), Some((expected, original)));
+        }
     }
 
     #[test]

@@ -32,6 +32,18 @@ pub enum Counter {
     ConnectionsOpened(Dialect),
     /// Connections ended.
     ConnectionsClosed(Dialect),
+    /// Segments put into R2 and into the index.
+    SegmentsSealed,
+    /// Events in them.
+    EventsSealed,
+    /// Attempts at sealing that failed, by what refused.
+    SealFailures(&'static str),
+    /// Segments that a reader was told are lost.
+    SegmentsLost,
+    /// Segments read for readers.
+    SegmentsRead,
+    /// Objects of R2 deleted because nothing needs them.
+    OrphansDeleted,
     /// Connections found dead by missing heartbeats.
     HeartbeatLosses,
 }
@@ -55,6 +67,12 @@ impl Counter {
             Self::ConnectionsClosed(dialect) => {
                 ("connections_closed_total", "dialect", dialect.as_str())
             }
+            Self::SegmentsSealed => ("segments_sealed_total", "", ""),
+            Self::EventsSealed => ("events_sealed_total", "", ""),
+            Self::SealFailures(store) => ("seal_failures_total", "store", store),
+            Self::SegmentsLost => ("segments_lost_total", "", ""),
+            Self::SegmentsRead => ("segments_read_total", "", ""),
+            Self::OrphansDeleted => ("orphans_deleted_total", "", ""),
             Self::HeartbeatLosses => ("heartbeat_losses_total", "", ""),
         };
         format!("{name}|{label}|{value}")

@@ -83,6 +83,15 @@ pub struct PageQuery {
     pub on_gap: OnGap,
 }
 
+/// The query of `GET /events/segments`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanQuery {
+    /// Where to start.
+    pub start: Start,
+    /// What a bad cursor gets.
+    pub on_gap: OnGap,
+}
+
 /// Parameters by name, first the ones that decide where to start. The `Last-Event-ID` header
 /// wins, because EventSource repeats its first URL for ever.
 #[derive(Default)]
@@ -112,6 +121,20 @@ const STREAM_PARAMETERS: &[&str] = &[
 ];
 const PAGE_PARAMETERS: &[&str] =
     &["cursor", "since", "tail", "kind", "limit", "order", "body", "on_gap"];
+
+const PLAN_PARAMETERS: &[&str] = &["from", "since", "on_gap"];
+
+impl PlanQuery {
+    /// Reads decoded query pairs. Without a start: from the oldest event.
+    pub fn parse<'a>(
+        pairs: impl Iterator<Item = (&'a str, &'a str)>,
+        now: UnixMillis,
+    ) -> Result<Self, Problem> {
+        let parameters = Parameters::read(pairs, PLAN_PARAMETERS)?;
+        let start = parameters.start(now)?.unwrap_or(Start::Earliest);
+        Ok(Self { start, on_gap: parameters.on_gap })
+    }
+}
 
 impl StreamQuery {
     /// Reads decoded query pairs and the `Last-Event-ID` header.
@@ -178,7 +201,7 @@ impl Parameters {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), Problem> {
         match name {
-            "cursor" => self.cursor = Some(value.to_owned()),
+            "cursor" | "from" => self.cursor = Some(value.to_owned()),
             "since" => self.since = Some(value.to_owned()),
             "last_event_id" | "lastEventId" => self.last_event_id = Some(value.to_owned()),
             "tail" => self.tail = Some(number(name, value, 0, u64::MAX)?),

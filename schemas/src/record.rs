@@ -102,6 +102,11 @@ pub fn record_kind(record: &str) -> Option<Cow<'_, str>> {
         .map(|text| text.0)
 }
 
+/// The id of a record's event. It is the first field.
+pub fn record_id(record: &str) -> Option<EventId> {
+    record.strip_prefix(r#"{"id":""#)?.split('"').next()?.parse().ok()
+}
+
 /// When a record's event was received. The timestamp stands at a fixed place.
 pub fn record_received_at(record: &str) -> Option<UnixMillis> {
     let (_, rest) = record.split_once(r#","timestamp":""#)?;
@@ -200,6 +205,7 @@ mod tests {
     fn check(body: &str, mode: BodyMode) {
         let record = record(body);
         assert_eq!(record_kind(record.as_str()).as_deref(), Some("Issue.update"));
+        assert_eq!(record_id(record.as_str()), Some(EventId::from_bytes([7; 16])));
         assert_eq!(record_received_at(record.as_str()), Some(UnixMillis::new(1_790_000_000_000)));
         let line = rewrite_body(record.as_str(), mode);
         let cursor = Cursor { epoch: Epoch::new(UnixMillis::new(1), 1), seq: Seq::new(5) };
@@ -240,7 +246,7 @@ mod tests {
 
         #[test]
         fn arbitrary_records_never_panic(text in any::<String>()) {
-            let _ = (record_kind(&text), record_received_at(&text));
+            let _ = (record_id(&text), record_kind(&text), record_received_at(&text));
             let _ = rewrite_body(&text, BodyMode::Text);
             let _ = rewrite_body(&text, BodyMode::Base64);
         }

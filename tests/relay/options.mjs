@@ -70,8 +70,8 @@ function relayWorker(root, config, settings) {
 
 function withoutBindings(worker, names) {
 	for (const name of names) {
-		const kind = ["queueProducers", "r2Buckets"].find((kind) => name in (worker[kind] ?? {}));
-		if (kind === undefined) throw new Error(`no queue or bucket is bound as ${name}`);
+		const kind = ["queueProducers", "r2Buckets", "kvNamespaces"].find((kind) => name in (worker[kind] ?? {}));
+		if (kind === undefined) throw new Error(`no queue, bucket or namespace is bound as ${name}`);
 		const { [name]: _, ...others } = worker[kind];
 		worker[kind] = others;
 	}

@@ -115,6 +115,23 @@ const HANDLERS = {
 		return { keys };
 	},
 
+	// {key, metadata}: a key with an empty value.
+	async kv_put(relay, request) {
+		const namespace = await relay.miniflare.getKVNamespace("INDEX", relay.config.name);
+		await namespace.put(request.key, "", { metadata: request.metadata });
+	},
+
+	// {key}
+	async kv_delete(relay, request) {
+		const namespace = await relay.miniflare.getKVNamespace("INDEX", relay.config.name);
+		await namespace.delete(request.key);
+	},
+
+	// {class, name | object_id} → the file that holds the object's SQLite.
+	async storage_file(relay, request) {
+		return { file: await storageFile(relay, request) };
+	},
+
 	// {queue: binding or queue name, body, contentType: "text" | "json" | "bytes"}: puts a message
 	// into the queue past the Worker. A body of bytes is base64.
 	async queue_send(relay, request) {

@@ -34,6 +34,18 @@ pub struct RelayOptions {
     pub unbound: Vec<&'static str>,
 }
 
+impl RelayOptions {
+    /// Nothing is sealed: everything stays in the hot tail.
+    pub fn unsealed() -> Self {
+        Self { vars: vec![("SEAL_BYTES", u32::MAX.to_string())], ..Self::default() }
+    }
+
+    /// The hot tail is sealed whenever it has so many bytes.
+    pub fn sealed_at(bytes: u64) -> Self {
+        Self { vars: vec![("SEAL_BYTES", bytes.to_string())], ..Self::default() }
+    }
+}
+
 /// The relay on real workerd, with storage of its own. Ended when dropped.
 pub struct Relay {
     /// Where it listens.
@@ -149,6 +161,17 @@ impl Relay {
     /// Drops a stream's object from memory; its sockets hibernate.
     pub async fn evict_stream(&mut self, stream: &str) {
         self.ask(json!({ "op": "evict", "class": "StreamObject", "name": stream })).await;
+    }
+
+    /// Ends workerd and deletes what an object has stored, as if its storage were lost. The relay
+    /// must be restarted afterwards.
+    pub async fn lose_storage(&mut self, class: &str, name: &str) {
+        let request = json!({ "op": "storage_file", "class": class, "name": name });
+        let file = self.ask(request).await["file"].as_str().unwrap().to_owned();
+        kill_process(self.workerd_pid);
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{file}{suffix}"));
+        }
     }
 
     /// Resident memory of workerd in bytes.

@@ -11,7 +11,8 @@ use relay_schemas::{
     verify,
 };
 use relay_tests::{
-    Answer, EnrolledEdge, FrameReader, ReadFrame, Relay, SECRET_CURRENT, now_ms, until,
+    Answer, EnrolledEdge, FrameReader, ReadFrame, Relay, RelayOptions, SECRET_CURRENT, now_ms,
+    until,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -83,7 +84,7 @@ async fn every_mode_of_every_dialect_is_exact() {
 
 #[tokio::test]
 async fn a_body_too_large_for_the_queue_goes_through_the_bucket() {
-    let mut relay = Relay::start().await;
+    let mut relay = Relay::start_with(RelayOptions::unsealed()).await;
     let edge = relay.enrol("org-oversize", USER).await;
     let live = open_all(&relay, &edge, "cursor=now", &MODES[..1]).await;
     let sizes =

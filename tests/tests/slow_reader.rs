@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use relay_durable::samples::sized_body;
-use relay_tests::{HttpReader, Relay, SocketReader, now_ms};
+use relay_tests::{HttpReader, Relay, RelayOptions, SocketReader, now_ms};
 
 const ORGANIZATION: &str = "org-slow";
 const BODY_BYTES: usize = 100_000;
@@ -24,7 +24,7 @@ async fn post(relay: &Relay, user: &str, indexes: std::ops::Range<u64>) {
 
 #[tokio::test]
 async fn readers_that_stop_reading_cost_a_bounded_buffer_and_lose_nothing() {
-    let mut relay = Relay::start().await;
+    let mut relay = Relay::start_with(RelayOptions::unsealed()).await;
     let other = relay.enrol(ORGANIZATION, "warm").await;
     post(&relay, &other.user, 0..WARM_UP).await;
     relay.wait_for_length(&other.stream(), WARM_UP).await;

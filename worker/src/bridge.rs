@@ -1,5 +1,6 @@
-//! An HTTP reader's stream ends here, over a hibernatable WebSocket to the object: an open
-//! response would keep an object in memory, billed every second.
+//! An HTTP reader's stream ends here: an open response would keep an object in memory, billed
+//! every second. History comes from R2, and then the object follows the reader over a hibernatable
+//! WebSocket.
 
 use std::{
     cell::RefCell,
@@ -18,55 +19,68 @@ use relay_schemas::{
     Position, UnixMillis, limits::CREDIT_BYTES, sse_event, sse_preamble,
 };
 use wasm_bindgen_futures::spawn_local;
-use worker::{Delay, Headers, Response, ResponseBuilder, WebSocket, WebsocketEvent};
+use worker::{Delay, Headers, Response, ResponseBuilder, WebSocket};
 
-use crate::{call::Call, host, metrics, stream_client::RESUMED_FROM_HEADER};
+use crate::{
+    call::Call,
+    flow::Flow,
+    history::Opened,
+    host, metrics,
+    reading::{self, Reading},
+};
 
-/// The answer to a reader whose socket to the object is open.
-pub(crate) fn answer(call: &Call, connect: &Connect, opened: Response) -> worker::Result<Response> {
-    let resumed_from = opened.headers().get(RESUMED_FROM_HEADER)?;
-    let socket = opened
-        .websocket()
-        .ok_or_else(|| worker::Error::RustError("the object opened no socket".into()))?;
-    let response = if connect.dialect.is_bridged() {
-        let (age_min, age_max) = call.settings.stream_age_ms;
-        let planned_end = call.now + host::random_between(age_min, age_max);
-        bridged(connect, socket, planned_end)?
-    } else {
-        Response::from_websocket(socket)?
-    };
-    if let Some(cursor) = resumed_from {
-        response.headers().set(RESUMED_FROM_HEADER, &cursor)?;
-    }
-    Ok(response)
+/// What is shared by those who serve one reader.
+#[derive(Clone)]
+pub(crate) struct Bridge {
+    pub(crate) writer: Rc<RefCell<Writer>>,
+    pub(crate) flow: Flow,
+    /// The socket to the object, while it follows the reader.
+    socket: Rc<RefCell<Option<WebSocket>>>,
 }
 
-fn bridged(
-    connect: &Connect,
-    socket: WebSocket,
-    planned_end: UnixMillis,
-) -> worker::Result<Response> {
-    socket.accept()?;
+impl Bridge {
+    /// Notes the socket to the object, or that there is none.
+    pub(crate) fn set_socket(&self, socket: Option<WebSocket>) {
+        self.socket.replace(socket);
+    }
+
+    fn close_socket(&self, reason: &str) {
+        if let Some(socket) = self.socket.borrow_mut().take() {
+            let _ = socket.close(Some(1000), Some(reason));
+        }
+    }
+
+    /// Lets the object send so much more.
+    fn grant(&self, bytes: i64) -> bool {
+        let socket = self.socket.borrow();
+        let Some(socket) = socket.as_ref() else { return false };
+        let message = ClientMessage::Credit { bytes };
+        serde_json::to_string(&message).is_ok_and(|text| socket.send_with_str(text).is_ok())
+    }
+}
+
+/// Begins to answer a reader over HTTP.
+pub(crate) fn answer(call: &Call, connect: Connect, opened: Opened) -> worker::Result<Response> {
     let (sender, receiver) = mpsc::unbounded();
-    let writer = Rc::new(RefCell::new(Writer {
+    let flow = Flow::default();
+    let writer = Writer {
         dialect: connect.dialect,
         position: None,
         sender: Some(sender),
-    }));
+        flow: flow.clone(),
+    };
+    let bridge = Bridge { writer: Rc::new(RefCell::new(writer)), flow, socket: Rc::default() };
     if connect.dialect == Dialect::Sse {
-        writer.borrow_mut().write(sse_preamble().into_bytes(), Weight::Control);
+        bridge.writer.borrow_mut().write(sse_preamble().into_bytes(), Weight::Control);
     }
-    spawn_local(pump(socket.clone(), Rc::clone(&writer)));
-    spawn_local(keep_time(
-        connect.heartbeat_s,
-        planned_end,
-        connect.expires_at,
-        socket.clone(),
-        writer,
-    ));
+    let (age_min, age_max) = call.settings.stream_age_ms;
+    let planned_end = call.now + host::random_between(age_min, age_max);
+    spawn_local(keep_time(connect.heartbeat_s, planned_end, connect.expires_at, bridge.clone()));
+    let headers = stream_headers(connect.dialect)?;
+    spawn_local(reading::serve(Reading::new(call, connect, bridge.clone()), opened));
     let body =
-        Body { receiver, socket, consumed_bytes: 0, last_weight: Weight::Control, ended: false };
-    ResponseBuilder::new().with_headers(stream_headers(connect.dialect)?).from_stream(body)
+        Body { receiver, bridge, consumed_bytes: 0, last_weight: Weight::Control, ended: false };
+    ResponseBuilder::new().with_headers(headers).from_stream(body)
 }
 
 fn stream_headers(dialect: Dialect) -> worker::Result<Headers> {
@@ -84,10 +98,10 @@ fn stream_headers(dialect: Dialect) -> worker::Result<Headers> {
 
 /// What a chunk counts for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Weight {
+pub(crate) enum Weight {
     /// So many bytes of the reader's credit.
     Credit(u64),
-    /// None: the Worker made it.
+    /// None: the Worker made it, or read it in history.
     Control,
     /// None: it is a heartbeat.
     Heartbeat,
@@ -98,38 +112,56 @@ struct Chunk {
     weight: Weight,
 }
 
-/// Writes frames in the reader's dialect. What waits in the channel is bounded by the credit that
-/// the object has, which is granted as the reader takes chunks.
-struct Writer {
+/// Writes frames in the reader's dialect. What waits in the channel is bounded: by the credit that
+/// the object has, which is granted as the reader takes chunks, and in history by [`Flow::room`].
+pub(crate) struct Writer {
     dialect: Dialect,
     position: Option<Position>,
     sender: Option<UnboundedSender<Chunk>>,
+    flow: Flow,
 }
 
 impl Writer {
     fn write(&mut self, bytes: Vec<u8>, weight: Weight) {
-        if let Some(sender) = &self.sender
-            && sender.unbounded_send(Chunk { bytes, weight }).is_err()
-        {
-            self.sender = None;
+        let Some(sender) = &self.sender else { return };
+        let length = bytes.len();
+        match sender.unbounded_send(Chunk { bytes, weight }) {
+            Ok(()) => self.flow.written(length),
+            Err(_) => self.sender = None,
         }
     }
 
-    fn relay(&mut self, message: &BridgeMessage<'_>) {
-        self.position = Some(message.position);
-        if message.lines.is_empty() {
+    /// Hands on what the object sent.
+    pub(crate) fn relay(&mut self, message: &BridgeMessage<'_>) {
+        let weight = Weight::Credit(message.charged_bytes);
+        self.write_lines(message.position, message.lines.to_owned(), weight);
+    }
+
+    /// Writes whole lines, after which the reader stands at `position`.
+    pub(crate) fn write_lines(&mut self, position: Position, lines: String, weight: Weight) {
+        self.position = Some(position);
+        if lines.is_empty() {
             return;
         }
-        let weight = Weight::Credit(message.charged_bytes);
         let bytes = match self.dialect {
-            Dialect::Ndjson | Dialect::WebSocket => message.lines.as_bytes().to_vec(),
+            Dialect::Ndjson | Dialect::WebSocket => lines.into_bytes(),
             Dialect::Sse => {
-                let mut text = String::with_capacity(message.lines.len() * 5 / 4);
-                message.lines.lines().for_each(|line| sse_event(line, cursor_of(line), &mut text));
+                let mut text = String::with_capacity(lines.len() * 5 / 4);
+                lines.lines().for_each(|line| sse_event(line, cursor_of(line), &mut text));
                 text.into_bytes()
             }
         };
         self.write(bytes, weight);
+    }
+
+    /// Where the reader stands.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// Ends the stream; what it says was said.
+    pub(crate) fn stop(&mut self) {
+        self.sender = None;
     }
 
     fn control(&mut self, line: &str, cursor: Cursor, weight: Weight) {
@@ -151,7 +183,8 @@ impl Writer {
         }
     }
 
-    fn end(&mut self, code: ByeCode, retry_after_ms: u64) {
+    /// Ends the stream with a `bye`.
+    pub(crate) fn end(&mut self, code: ByeCode, retry_after_ms: u64) {
         if let (Some(Position { cursor, .. }), true) = (self.position, self.sender.is_some()) {
             let line = Bye { code, retry_after_ms, cursor }.to_line();
             self.control(&line, cursor, Weight::Control);
@@ -162,37 +195,11 @@ impl Writer {
 
 /// The cursor of an `open` or `webhook` line, which stands at a fixed place: it becomes the id
 /// that a browser resumes from.
-fn cursor_of(line: &str) -> Option<Cursor> {
+pub(crate) fn cursor_of(line: &str) -> Option<Cursor> {
     let rest = line
         .strip_prefix(r#"{"type":"webhook","cursor":""#)
         .or_else(|| line.strip_prefix(r#"{"type":"open","cursor":""#))?;
     rest.get(..Cursor::WIDTH)?.parse().ok()
-}
-
-/// Moves messages of the object to the reader until either is gone.
-async fn pump(socket: WebSocket, writer: Rc<RefCell<Writer>>) {
-    let Ok(mut events) = socket.events() else { return };
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(WebsocketEvent::Message(message)) => {
-                let text = message.text().unwrap_or_default();
-                match BridgeMessage::decode(&text) {
-                    Some(message) => writer.borrow_mut().relay(&message),
-                    None => break,
-                }
-            }
-            Ok(WebsocketEvent::Close(close)) => {
-                // A planned end has said so in a frame of its own.
-                if (4000..5000).contains(&close.code()) {
-                    writer.borrow_mut().sender = None;
-                }
-                break;
-            }
-            Err(_) => break,
-        }
-    }
-    // The object was moved, updated or reset: the reader resumes from where it stands.
-    writer.borrow_mut().end(ByeCode::Reconnect, host::random_between(100, 1_000));
 }
 
 /// Heartbeats and the planned end, from timers of the Worker: one in the object would keep it
@@ -201,9 +208,9 @@ async fn keep_time(
     heartbeat_s: u32,
     planned_end: UnixMillis,
     expires_at: UnixMillis,
-    socket: WebSocket,
-    writer: Rc<RefCell<Writer>>,
+    bridge: Bridge,
 ) {
+    let writer = Rc::clone(&bridge.writer);
     let mut beat_at = host::now() + u64::from(heartbeat_s) * 1000;
     let end_at = planned_end.min(expires_at);
     loop {
@@ -216,7 +223,8 @@ async fn keep_time(
         if now >= end_at {
             let code = if now >= expires_at { ByeCode::Expired } else { ByeCode::Reconnect };
             writer.borrow_mut().end(code, host::random_between(0, 1_000));
-            let _ = socket.close(Some(1000), Some("planned end"));
+            bridge.close_socket("planned end");
+            bridge.flow.close();
             break;
         }
         if now >= beat_at {
@@ -230,21 +238,21 @@ async fn keep_time(
 /// heartbeats are also how that comes about.
 struct Body {
     receiver: UnboundedReceiver<Chunk>,
-    socket: WebSocket,
+    bridge: Bridge,
     consumed_bytes: i64,
     last_weight: Weight,
     ended: bool,
 }
 
 impl Body {
-    /// Lets the object send as much more as the reader has taken.
-    fn grant(&mut self) {
-        if self.consumed_bytes < CREDIT_BYTES / 2 {
-            return;
+    fn note_taken(&mut self, chunk: &Chunk) {
+        self.last_weight = chunk.weight;
+        self.bridge.flow.taken(chunk.bytes.len());
+        if let Weight::Credit(bytes) = chunk.weight {
+            self.consumed_bytes += i64::try_from(bytes).unwrap_or(i64::MAX);
         }
-        let message = ClientMessage::Credit { bytes: std::mem::take(&mut self.consumed_bytes) };
-        if let Ok(text) = serde_json::to_string(&message) {
-            let _ = self.socket.send_with_str(text);
+        if self.consumed_bytes >= CREDIT_BYTES / 2 && self.bridge.grant(self.consumed_bytes) {
+            self.consumed_bytes = 0;
         }
     }
 }
@@ -255,11 +263,7 @@ impl Stream for Body {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match self.receiver.poll_next_unpin(context) {
             Poll::Ready(Some(chunk)) => {
-                self.last_weight = chunk.weight;
-                if let Weight::Credit(bytes) = chunk.weight {
-                    self.consumed_bytes += i64::try_from(bytes).unwrap_or(i64::MAX);
-                    self.grant();
-                }
+                self.note_taken(&chunk);
                 Poll::Ready(Some(Ok(chunk.bytes)))
             }
             Poll::Ready(None) => {
@@ -276,6 +280,7 @@ impl Drop for Body {
         if !self.ended && self.last_weight == Weight::Heartbeat {
             metrics::add(Counter::HeartbeatLosses, 1);
         }
-        let _ = self.socket.close(Some(1000), Some("the reader has gone"));
+        self.bridge.flow.close();
+        self.bridge.close_socket("the reader has gone");
     }
 }

@@ -1,17 +1,22 @@
-use relay_durable::stream_of;
+use relay_durable::{
+    EventAnswer, Fetched, PageFill, PagePart, PageStep, SegmentObject, sealed_event, stream_of,
+};
 use relay_schemas::{
     Claims, Connect, Counter, Dialect, ErrorCode, PageCommand, PageQuery, Problem, Report, Scope,
-    StatusCommand, StreamQuery,
+    StatusCommand, StreamKey, StreamQuery,
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use worker::Response;
 
 use crate::{
     bridge,
     call::Call,
+    history::{self, Opened},
+    history_socket,
     log::{self, Level},
-    metrics, respond,
-    stream_client::{self, relay_answer},
+    metrics, respond, segments,
+    stream_client::{self, RESUMED_FROM_HEADER, relay_answer},
 };
 
 /// `GET /events/stream`: live events in the dialect that the caller speaks.
@@ -33,21 +38,29 @@ pub(crate) async fn stream(call: &mut Call) -> Result<Response, Problem> {
         body: query.body,
         on_gap: query.on_gap,
         heartbeat_s: query.heartbeat_s,
+        resume: None,
     };
     let failed = |error: worker::Error| {
         log::platform_error("connect_failed", &call.request_id, &error);
         respond::unavailable()
     };
-    let opened =
-        stream_client::connect(&call.env, &connect.stream, &connect).await.map_err(failed)?;
-    if opened.status_code() != 101 {
-        return stream_client::hand_on(opened).await.map_err(failed);
+    let (opened, resumed_from) = history::connect(&call.env, &connect).await.map_err(failed)?;
+    if let Opened::Refused(response) = opened {
+        return Ok(response);
     }
     note_opened(call, &claims, &connect);
-    bridge::answer(call, &connect, opened).map_err(|error| {
-        log::platform_error("stream_failed", &call.request_id, &error);
-        respond::unavailable()
-    })
+    let response = match (opened, connect.dialect) {
+        (Opened::Live(socket), Dialect::WebSocket) => Response::from_websocket(socket),
+        (Opened::History(offer), Dialect::WebSocket) => {
+            history_socket::answer(call, connect, offer)
+        }
+        (opened, _) => bridge::answer(call, connect, opened),
+    };
+    let response = response.map_err(failed)?;
+    if let Some(cursor) = resumed_from {
+        response.headers().set(RESUMED_FROM_HEADER, &cursor).map_err(failed)?;
+    }
+    Ok(response)
 }
 
 fn dialect_of(call: &Call) -> Dialect {
@@ -86,10 +99,63 @@ pub(crate) async fn page(call: &mut Call) -> Result<Response, Problem> {
         pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         call.now,
     )?;
-    let command = PageCommand { stream: stream_of(&claims), edge: claims.sub, query };
-    let body = serde_json::to_string(&command).map_err(|_| respond::unavailable())?;
-    let name = command.stream.to_string();
-    relay_answer(&call.env, "STREAMS", &name, "/page", body, &call.request_id).await
+    let stream = stream_of(&claims);
+    let command = PageCommand { stream, edge: claims.sub, query, events: 0, bytes: 0 };
+    let mut fill = PageFill::new(command);
+    loop {
+        match fill.next_step() {
+            PageStep::Ask(command) => match ask_page(call, &command).await? {
+                Ok(part) => fill.answered(part),
+                Err(refusal) => return Ok(refusal),
+            },
+            PageStep::Fetch(object) => {
+                let fetched = history::fetch_for(&call.env, &object).await?;
+                fill.fetched(&object.entry, fetched);
+            }
+            PageStep::Done => break,
+        }
+    }
+    metrics::add(Counter::SegmentsLost, fill.segments_lost());
+    metrics::flush_if_due(call);
+    let page = fill.into_page().ok_or_else(respond::unavailable)?;
+    let response = respond::json(200, &page)?;
+    if let Some(gap) = &page.gap {
+        let cursor = gap.resumed_from.to_string();
+        let set = response.headers().set(RESUMED_FROM_HEADER, &cursor);
+        set.map_err(|_| respond::unavailable())?;
+    }
+    Ok(response)
+}
+
+async fn ask_page(
+    call: &Call,
+    command: &PageCommand,
+) -> Result<Result<PagePart, Response>, Problem> {
+    let body = serde_json::to_string(command).map_err(|_| respond::unavailable())?;
+    ask_stream(call, &command.stream, "/page", body).await
+}
+
+/// Asks a stream's object for a value, or answers its refusal.
+async fn ask_stream<T: DeserializeOwned>(
+    call: &Call,
+    stream: &StreamKey,
+    path: &str,
+    body: String,
+) -> Result<Result<T, Response>, Problem> {
+    let asked = async {
+        let name = stream.to_string();
+        let mut response =
+            stream_client::post(&call.env, "STREAMS", &name, path, body.into()).await?;
+        Ok(match response.status_code() {
+            // Not `json()`: what is kept raw in the value must come from text.
+            200 => Ok(serde_json::from_str(&response.text().await?)?),
+            _ => Err(stream_client::hand_on(response).await?),
+        })
+    };
+    asked.await.map_err(|error: worker::Error| {
+        log::platform_error("object_unavailable", &call.request_id, &error);
+        respond::unavailable()
+    })
 }
 
 /// `GET /events/{id}`: one event with its reports.
@@ -99,8 +165,19 @@ pub(crate) async fn one(call: &mut Call, id: &str) -> Result<Response, Problem> 
         Problem::new(ErrorCode::EventUnknown, "no event with this id is in your stream")
     })?;
     let body = json!({ "edge": claims.sub, "id": id }).to_string();
-    let name = stream_of(&claims).to_string();
-    relay_answer(&call.env, "STREAMS", &name, "/event", body, &call.request_id).await
+    let stream = stream_of(&claims);
+    match ask_stream(call, &stream, "/event", body).await? {
+        Ok(EventAnswer::Hot(event)) => respond::json(200, &event),
+        Ok(EventAnswer::Sealed { cursor, segment, reports }) => {
+            let object = SegmentObject { key: segment.key(&stream, cursor.epoch), entry: segment };
+            let event = match history::fetch_for(&call.env, &object).await? {
+                Fetched::Bytes(bytes) => sealed_event(bytes, &object.entry, cursor, reports).ok(),
+                Fetched::Missing => None,
+            };
+            respond::json(200, &event.ok_or_else(segments::lost)?)
+        }
+        Err(refusal) => Ok(refusal),
+    }
 }
 
 /// `POST /events/status`: keeps what an edge reports with the event.

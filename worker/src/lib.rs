@@ -8,30 +8,40 @@
 
 mod admin;
 mod bridge;
+mod bucket_listing;
 mod call;
 mod consumer;
+mod dead_letter_admin;
 mod dead_letters;
 mod directory_object;
 mod events;
+mod flow;
+mod history;
+mod history_socket;
 mod host;
 mod loaded_stream;
 mod log;
 mod metrics;
 mod operations;
 mod operations_object;
+mod reading;
+mod rebuild;
 mod respond;
 mod router;
+mod sealing;
+mod segments;
 mod settings;
 mod sql_storage;
 mod stream_client;
 mod stream_object;
+mod sweep;
 mod webhook;
 
 pub use directory_object::DirectoryObject;
 pub use operations_object::OperationsObject;
 pub use stream_object::StreamObject;
 
-use worker::{Context, Env, Request, Response, event};
+use worker::{Context, Env, Request, Response, ScheduleContext, ScheduledEvent, event};
 
 #[event(start)]
 fn start() {
@@ -41,4 +51,11 @@ fn start() {
 #[event(fetch)]
 async fn fetch(request: Request, env: Env, context: Context) -> worker::Result<Response> {
     router::answer(request, env, context).await
+}
+
+#[event(scheduled)]
+async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+    if let Err(error) = sweep::run(&env, false).await {
+        log::platform_error("sweep_failed", "", &error);
+    }
 }

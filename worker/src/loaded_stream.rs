@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use relay_durable::{Command, ConnectionId, Stream, Subscription};
-use relay_schemas::{ByeCode, Dialect, UnixMillis};
+use relay_schemas::{Dialect, HISTORY_CLOSE_CODE, UnixMillis};
 use wasm_bindgen::JsCast;
 use worker::{State, WebSocket};
 
@@ -13,12 +13,12 @@ pub(crate) struct LoadedStream {
     pub(crate) sockets: BTreeMap<ConnectionId, WebSocket>,
     /// The alarm that is set; `None` until the platform was asked.
     pub(crate) alarm: Option<Option<UnixMillis>>,
-    /// Whether something may want an earlier alarm than the one that is set.
-    pub(crate) alarm_is_due: bool,
     /// When direct connections were last checked for missing pings.
     pub(crate) silence_checked_at: UnixMillis,
     /// Connections that ended in this call, to be counted after it.
     pub(crate) ended: Vec<Dialect>,
+    /// Objects of R2 to be deleted after this call.
+    pub(crate) discarded: Vec<String>,
 }
 
 impl LoadedStream {
@@ -28,7 +28,13 @@ impl LoadedStream {
             match command {
                 Command::Send { connection, text } => self.send(connection, &text),
                 Command::Remember { connection } => self.remember(connection),
-                Command::Close { connection, code } => self.close(connection, code),
+                Command::Close { connection, code } => {
+                    self.close(connection, code.close_code(), code.as_str());
+                }
+                Command::ReadHistory { connection } => {
+                    self.close(connection, HISTORY_CLOSE_CODE, "history");
+                }
+                Command::Discard { keys } => self.discarded.extend(keys),
             }
         }
     }
@@ -48,16 +54,18 @@ impl LoadedStream {
         }
     }
 
-    fn close(&mut self, connection: ConnectionId, code: ByeCode) {
+    fn close(&mut self, connection: ConnectionId, code: u16, reason: &str) {
         let Some(ws) = self.sockets.remove(&connection) else { return };
-        if let Ok(Some(text)) = ws.deserialize_attachment::<String>()
+        // A reader that goes on in history is still there.
+        if code != HISTORY_CLOSE_CODE
+            && let Ok(Some(text)) = ws.deserialize_attachment::<String>()
             && let Ok(subscription) = serde_json::from_str::<Subscription>(&text)
         {
             self.ended.push(subscription.dialect);
         }
         // Nothing is kept with it, so that an object that wakes meanwhile doesn't revive it.
         let _ = ws.serialize_attachment(());
-        let _ = ws.close(Some(code.close_code()), Some(code.as_str()));
+        let _ = ws.close(Some(code), Some(reason));
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     call::Call,
     log, metrics, respond,
     stream_client::{ask, post_to_object, relay_answer},
+    sweep,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -28,6 +29,8 @@ pub(crate) fn info() -> Result<Response, Problem> {
                 "GET /events/stream": "live events: NDJSON, SSE by Accept, WebSocket by Upgrade",
                 "GET /events": "a page of events",
                 "GET /events/{id}": "one event with its reports",
+                "GET /events/segments": "which segments hold the history",
+                "GET /events/segments/{epoch}/{first}-{last}": "a segment as it lies",
                 "POST /events/status": "report what became of an event",
                 "GET /state": "operators: streams and counts",
                 "GET /state/{organization}/{channel}": "operators: one stream",
@@ -35,6 +38,12 @@ pub(crate) fn info() -> Result<Response, Problem> {
                 "POST /admin/edges": "operators: enrol an edge",
                 "GET /admin/edges?organization=…": "operators: list edges",
                 "DELETE /admin/edges/{id}?organization=…": "operators: revoke an edge",
+                "GET /admin/dead-letters": "operators: list dead letters",
+                "GET /admin/dead-letters/{id}": "operators: one dead letter, whole",
+                "POST /admin/dead-letters/{id}/put-back": "operators: send it to its stream again",
+                "DELETE /admin/dead-letters/{id}": "operators: discard it",
+                "POST /admin/streams/{organization}/{channel}/rebuild": "operators: restore a stream from R2",
+                "POST /admin/sweep": "operators: compare streams with R2 and KV at once",
                 "GET /health": "liveness and version",
             },
         }),
@@ -58,10 +67,7 @@ pub(crate) async fn stream_state(
     channel: &str,
 ) -> Result<Response, Problem> {
     call.require_operator()?;
-    let channel = channel.replace("%3A", ":").replace("%3a", ":");
-    let stream: StreamKey = format!("{organization}/{channel}")
-        .parse()
-        .map_err(|_| Problem::new(ErrorCode::NotFound, "no such stream"))?;
+    let stream = stream_named(organization, channel)?;
     relay_answer(
         &call.env,
         "STREAMS",
@@ -95,4 +101,33 @@ async fn ask_operations(call: &Call, path: &str, body: String) -> Result<Value, 
         log::platform_error("state_unavailable", &call.request_id, &error);
         respond::unavailable()
     })
+}
+
+/// `POST /admin/streams/{organization}/{channel}/rebuild`: restores a stream from R2.
+pub(crate) async fn rebuild(
+    call: &mut Call,
+    organization: &str,
+    channel: &str,
+) -> Result<Response, Problem> {
+    call.require_operator()?;
+    let name = stream_named(organization, channel)?.to_string();
+    relay_answer(&call.env, "STREAMS", &name, "/rebuild", name.clone(), &call.request_id).await
+}
+
+/// `POST /admin/sweep`: looks at the first streams at once.
+pub(crate) async fn sweep(call: &mut Call) -> Result<Response, Problem> {
+    call.require_operator()?;
+    metrics::flush(&call.env).await;
+    let report = sweep::run(&call.env, true).await.map_err(|error| {
+        log::platform_error("sweep_failed", &call.request_id, &error);
+        respond::unavailable()
+    })?;
+    respond::json(200, &report)
+}
+
+fn stream_named(organization: &str, channel: &str) -> Result<StreamKey, Problem> {
+    let channel = channel.replace("%3A", ":").replace("%3a", ":");
+    format!("{organization}/{channel}")
+        .parse()
+        .map_err(|_| Problem::new(ErrorCode::NotFound, "no such stream"))
 }

@@ -2,12 +2,12 @@ use std::cell::RefCell;
 
 use relay_durable::MetricsRegistry;
 use relay_schemas::{MetricsDelta, UnixMillis};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use worker::{
     DurableObject, Env, Request, Response, Result, SqlStorageValue as Value, State, durable_object,
 };
 
-use crate::{host, log, respond};
+use crate::{host, log, respond, sweep::SweepState};
 
 /// Counters are kept in memory and written at most so often; what an eviction takes in between is
 /// a counter's restart to Prometheus.
@@ -17,6 +17,7 @@ const STREAMS_LISTED_MAX: usize = 1_000;
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS registry (id INTEGER PRIMARY KEY CHECK (id = 1), registry TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS stream (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sweep (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL);
 ";
 
 /// Adds up the counts of all isolates, and knows which streams there are.
@@ -69,6 +70,12 @@ impl DurableObject for OperationsObject {
                 "text/plain; version=0.0.4",
                 registry.metrics.render(env!("CARGO_PKG_VERSION")),
             ),
+            "/streams" => respond::json(200, &streams_after(&registry.metrics, &body)?),
+            "/sweep-state" => respond::json(200, &self.sweep_state()?),
+            "/save-sweep" => {
+                self.save_sweep(&body)?;
+                respond::json(200, &serde_json::json!({}))
+            }
             "/state" => respond::json(200, &overview(&registry.metrics, &body)),
             _ => return Response::error("no such command", 404),
         };
@@ -76,7 +83,37 @@ impl DurableObject for OperationsObject {
     }
 }
 
+#[derive(Deserialize)]
+struct StreamsQuery {
+    after: String,
+    count: usize,
+}
+
+/// The next streams in the order of their names.
+fn streams_after<'a>(metrics: &'a MetricsRegistry, body: &str) -> Result<Vec<&'a str>> {
+    let query: StreamsQuery = serde_json::from_str(body)?;
+    let names = metrics
+        .streams()
+        .range::<String, _>((std::ops::Bound::Excluded(&query.after), std::ops::Bound::Unbounded));
+    Ok(names.map(|(name, _)| name.as_str()).take(query.count).collect())
+}
+
 impl OperationsObject {
+    fn sweep_state(&self) -> Result<SweepState> {
+        let rows = self.state.storage().sql().exec("SELECT state FROM sweep", None)?;
+        match rows.raw().next().transpose()?.as_deref() {
+            Some([Value::String(text)]) => Ok(serde_json::from_str(text)?),
+            _ => Ok(SweepState::default()),
+        }
+    }
+
+    fn save_sweep(&self, body: &str) -> Result<()> {
+        let statement = "INSERT OR REPLACE INTO sweep (id, state) VALUES (1, ?)";
+        let state = vec![Value::String(body.to_owned())];
+        self.state.storage().sql().exec(statement, state)?;
+        Ok(())
+    }
+
     fn load(&self) -> Result<Registry> {
         let sql = self.state.storage().sql();
         sql.exec(SCHEMA, None)?;

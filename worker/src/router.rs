@@ -5,9 +5,9 @@ use worker::{Context, Env, Method, Request, Response};
 use crate::{
     admin, call,
     call::Call,
-    events, host,
+    dead_letter_admin, events, host,
     log::{self, Level},
-    operations, respond,
+    operations, respond, segments,
     settings::Settings,
     webhook,
 };
@@ -57,6 +57,8 @@ async fn route(call: &mut Call, method: &Method, path: &str) -> Result<Response,
         (Get, ["events", "stream"]) => events::stream(call).await,
         (Get, ["events"]) => events::page(call).await,
         (Post, ["events", "status"]) => events::report(call).await,
+        (Get, ["events", "segments"]) => segments::plan(call).await,
+        (Get, ["events", "segments", epoch, name]) => segments::download(call, epoch, name).await,
         (Get, ["events", id]) if *id != "status" => events::one(call, id).await,
 
         (Get, ["state"]) => operations::state(call).await,
@@ -71,6 +73,18 @@ async fn route(call: &mut Call, method: &Method, path: &str) -> Result<Response,
         (Get, ["admin", "edges"]) => admin::list(call).await,
         (Delete, ["admin", "edges", id]) => admin::revoke(call, id).await,
 
+        (Get, ["admin", "dead-letters"]) => dead_letter_admin::list(call).await,
+        (Get, ["admin", "dead-letters", id]) => dead_letter_admin::show(call, id).await,
+        (Delete, ["admin", "dead-letters", id]) => dead_letter_admin::discard(call, id).await,
+        (Post, ["admin", "dead-letters", id, "put-back"]) => {
+            dead_letter_admin::put_back(call, id).await
+        }
+
+        (Post, ["admin", "streams", organization, channel, "rebuild"]) => {
+            operations::rebuild(call, organization, channel).await
+        }
+        (Post, ["admin", "sweep"]) => operations::sweep(call).await,
+
         (_, segments) => Err(no_route(segments)),
     }
 }
@@ -78,7 +92,14 @@ async fn route(call: &mut Call, method: &Method, path: &str) -> Result<Response,
 fn no_route(segments: &[&str]) -> Problem {
     let allow = match segments {
         ["webhook"] | ["events", "status"] => "POST",
-        ["events" | "state" | "metrics" | "health" | ""] | ["events", _] | ["state", _, _] => "GET",
+        ["events" | "state" | "metrics" | "health" | ""]
+        | ["events", _]
+        | ["events", "segments", _, _]
+        | ["state", _, _] => "GET",
+        ["admin", "dead-letters"] => "GET",
+        ["admin", "dead-letters", _] => "GET, DELETE",
+        ["admin", "dead-letters", _, "put-back"] => "POST",
+        ["admin", "streams", _, _, "rebuild"] | ["admin", "sweep"] => "POST",
         ["admin", "edges"] => "GET, POST",
         ["admin", "edges", _] => "DELETE",
         _ => return Problem::new(ErrorCode::NotFound, "no such route; GET / lists them"),

@@ -1,10 +1,12 @@
-use std::{cell::OnceCell, rc::Rc, str::FromStr};
+use std::{cell::OnceCell, collections::BTreeMap, rc::Rc, str::FromStr};
 
+use relay_durable::StreamSettings;
 use relay_schemas::{
-    ErrorCode, Problem, SecretList, SigningKeys,
+    ErrorCode, OrganizationId, Problem, SecretList, SigningKeys, StreamKey,
     limits::{
-        DEDUPLICATION_WINDOW_MS, LATE_EVENT_MS, RETENTION_DAYS_DEFAULT, RETRY_AGE_DEFAULT_S,
-        STREAM_AGE_MS, TIMESTAMP_WINDOW_MS,
+        DEDUPLICATION_WINDOW_MS, HOT_TAIL_BYTES_MAX, LATE_EVENT_MS, RETENTION_DAYS_DEFAULT,
+        RETRY_AGE_DEFAULT_S, SEAL_AGE_DEFAULT_S, SEAL_BYTES_DEFAULT, STREAM_AGE_MS,
+        TIMESTAMP_WINDOW_MS,
     },
 };
 use worker::Env;
@@ -21,8 +23,10 @@ pub(crate) struct Settings {
     admin_token: String,
     /// `WEBHOOK_RETRY_AGE_S`
     pub(crate) retry_age_ms: u64,
-    /// `RETENTION_DAYS`
-    pub(crate) retention_ms: u64,
+    /// `RETENTION_DAYS`, `SEAL_BYTES`, `SEAL_AGE_S`, `HOT_TAIL_BYTES_MAX`
+    streams: StreamSettings,
+    /// `RETENTION_DAYS_BY_ORGANIZATION`
+    retention_ms_by_organization: BTreeMap<OrganizationId, u64>,
     /// `STREAM_AGE_MAX_S`
     pub(crate) stream_age_ms: (u64, u64),
     /// `ENVIRONMENT`
@@ -60,25 +64,31 @@ impl Settings {
             let limit = (DEDUPLICATION_WINDOW_MS - LATE_EVENT_MS) / 1000;
             return Err(wrong("WEBHOOK_RETRY_AGE_S", format!("write at most {limit} seconds")));
         }
-        let retention_days: f64 = number(env, "RETENTION_DAYS", RETENTION_DAYS_DEFAULT)?;
-        if !(retention_days > 0.0 && retention_days <= 3650.0) {
-            return Err(wrong("RETENTION_DAYS", "write a number of days above 0, at most 3650"));
-        }
+        let streams = StreamSettings {
+            retention_ms: retention_ms(env)?,
+            seal_bytes: number(env, "SEAL_BYTES", SEAL_BYTES_DEFAULT)?,
+            seal_age_ms: number(env, "SEAL_AGE_S", SEAL_AGE_DEFAULT_S)?.saturating_mul(1000),
+            hot_bytes_max: number(env, "HOT_TAIL_BYTES_MAX", HOT_TAIL_BYTES_MAX)?,
+        };
         let age_max_ms = number(env, "STREAM_AGE_MAX_S", STREAM_AGE_MS.1 / 1000)?.max(1) * 1000;
         Ok(Self {
             webhook_secrets,
             signing_keys,
             admin_token,
             retry_age_ms,
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "in range"
-            )]
-            retention_ms: (retention_days * DAY_MS) as u64,
+            retention_ms_by_organization: retention_by_organization(env, streams.retention_ms)?,
+            streams,
             stream_age_ms: (STREAM_AGE_MS.0.min(age_max_ms / 2), age_max_ms),
             environment: optional(env, "ENVIRONMENT").unwrap_or_else(|| "local".into()),
         })
+    }
+
+    /// The settings of one organization's streams, or of any before its organization is known.
+    pub(crate) fn streams_of(&self, stream: Option<&StreamKey>) -> StreamSettings {
+        let own = stream.and_then(|stream| {
+            self.retention_ms_by_organization.get(&stream.organization).copied()
+        });
+        StreamSettings { retention_ms: own.unwrap_or(self.streams.retention_ms), ..self.streams }
     }
 
     /// Compares in time that does not depend on where a difference lies.
@@ -86,6 +96,41 @@ impl Settings {
         use subtle::ConstantTimeEq;
         self.admin_token.as_bytes().ct_eq(token.as_bytes()).into()
     }
+}
+
+fn retention_ms(env: &Env) -> Result<u64, Problem> {
+    let days: f64 = number(env, "RETENTION_DAYS", RETENTION_DAYS_DEFAULT)?;
+    days_ms(days)
+        .ok_or_else(|| wrong("RETENTION_DAYS", "write a number of days above 0, at most 3650"))
+}
+
+fn days_ms(days: f64) -> Option<u64> {
+    let is_possible = days > 0.0 && days <= 3650.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+    is_possible.then_some((days * DAY_MS) as u64)
+}
+
+/// `organization=days`, separated by commas; shorter than for the others.
+fn retention_by_organization(
+    env: &Env,
+    retention_ms: u64,
+) -> Result<BTreeMap<OrganizationId, u64>, Problem> {
+    let name = "RETENTION_DAYS_BY_ORGANIZATION";
+    let text = optional(env, name).unwrap_or_default();
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| {
+            let (organization, days) = pair.split_once('=')?;
+            let own_ms = days_ms(days.trim().parse().ok()?)?;
+            Some((organization.trim().parse().ok()?, own_ms)).filter(|_| own_ms <= retention_ms)
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| {
+            wrong(
+                name,
+                "write organization=days, several separated by commas, each at most RETENTION_DAYS",
+            )
+        })
 }
 
 fn optional(env: &Env, name: &str) -> Option<String> {

@@ -1,31 +1,20 @@
+mod rebuild;
+mod schema;
+mod segments;
+mod values;
+
 use std::{cell::Cell, rc::Rc};
 
-use relay_durable::{LogHead, LogRow, LogStorage, RowIndex};
-use relay_schemas::{EdgeId, EventId, Seq, StoredReport, UnixMillis};
+use relay_durable::{LogHead, LogRow, LogStorage, Rebuilt, RowIndex, SealPlan, SegmentRow};
+use relay_schemas::{EdgeId, EventId, SegmentEntry, Seq, StoredReport, StreamKey, UnixMillis};
 use worker::{Error, Result, SqlCursor, SqlStorage as PlatformSql, SqlStorageValue as Value};
+
+use self::values::{blob_of, corrupt, ids_of, integer, number, text};
 
 /// Greatest text of one row. The platform's limit for a row is 2 MB.
 const PART_BYTES_MAX: usize = 1024 * 1024;
 
-/// The stored format, version 1. No secondary index anywhere: each would cost a billed write per
-/// row. `records` are UTF-8 in a blob, which passes between wasm and SQLite without a conversion to
-/// UTF-16; read them with `CAST(records AS TEXT)`. `ids` stands before `records`, so that waking reads ids without the pages of the records.
-const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS head (
-  id INTEGER PRIMARY KEY CHECK (id = 1), version INTEGER NOT NULL,
-  epoch TEXT NOT NULL, trimmed INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS log (
-  first INTEGER NOT NULL, part INTEGER NOT NULL, parts INTEGER NOT NULL, last INTEGER NOT NULL,
-  appended_at INTEGER NOT NULL, received_at_max INTEGER NOT NULL,
-  ids BLOB NOT NULL, records BLOB NOT NULL, PRIMARY KEY (first, part)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS report (
-  seq INTEGER NOT NULL, edge TEXT NOT NULL, status TEXT NOT NULL, at INTEGER NOT NULL,
-  report TEXT NOT NULL, PRIMARY KEY (seq, edge, status)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS revocation (
-  edge TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
-";
-
-const INDEX_COLUMNS: &str = "first, ids, appended_at, received_at_max";
+const INDEX_COLUMNS: &str = "first, ids, appended_at_min, appended_at_max, received_at_max, bytes";
 
 /// A stream's storage in its object's SQLite.
 #[derive(Clone)]
@@ -37,7 +26,7 @@ pub(crate) struct SqlLogStorage {
 impl SqlLogStorage {
     /// Opens the storage and makes its tables.
     pub(crate) fn open(sql: PlatformSql) -> Result<Self> {
-        sql.exec(SCHEMA, None)?;
+        schema::make(&sql)?;
         Ok(Self { sql, rows_written: Rc::default() })
     }
 
@@ -61,6 +50,28 @@ impl SqlLogStorage {
         rows(&self.sql.exec(query, values)?).next().transpose()
     }
 
+    /// The newest position of an event in a table of runs. SQLite looks through the blobs; a hit
+    /// that doesn't begin where an id begins is chance, and then the ids are compared one by one.
+    fn position_in(&self, table: &str, id: EventId) -> Result<Option<Seq>> {
+        let query = format!(
+            "SELECT first, ids, instr(ids, ?1) FROM {table} WHERE instr(ids, ?1) > 0
+             ORDER BY first DESC"
+        );
+        for row in rows(&self.sql.exec(&query, vec![Value::Blob(id.as_bytes().to_vec())])?) {
+            let row = row?;
+            let place = (number(&row, 2)? - 1) as usize;
+            let is_aligned = place.is_multiple_of(EventId::LENGTH);
+            let index = match is_aligned {
+                true => Some(place / EventId::LENGTH),
+                false => ids_of(row.get(1))?.iter().position(|known| *known == id),
+            };
+            if let Some(index) = index {
+                return Ok(Some(Seq::new(number(&row, 0)?).plus(index as u64)));
+            }
+        }
+        Ok(None)
+    }
+
     fn index(&self, query: &str, values: Vec<Value>) -> Result<Option<RowIndex>> {
         self.first_row(query, values)?.map(|row| read_index(&row)).transpose()
     }
@@ -74,23 +85,33 @@ impl LogStorage for SqlLogStorage {
     type Error = Error;
 
     fn load_head(&self) -> Result<Option<LogHead>> {
-        let Some(row) = self.first_row("SELECT epoch, trimmed FROM head", vec![])? else {
+        let Some(row) = self.first_row("SELECT epoch, trimmed, stream FROM head", vec![])? else {
             return Ok(None);
         };
         let epoch = text(&row, 0)?.parse().map_err(|_| corrupt("epoch"))?;
-        Ok(Some(LogHead { epoch, trimmed: Seq::new(number(&row, 1)?) }))
+        let stream = match row.get(2) {
+            Some(Value::String(name)) => Some(name.parse().map_err(|_| corrupt("stream"))?),
+            _ => None,
+        };
+        Ok(Some(LogHead { epoch, trimmed: Seq::new(number(&row, 1)?), stream }))
     }
 
     fn save_head(&mut self, head: &LogHead) -> Result<()> {
+        let stream = head.stream.as_ref();
         self.write(
-            "INSERT INTO head (id, version, epoch, trimmed) VALUES (1, 1, ?, ?)
-             ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, trimmed = excluded.trimmed",
-            vec![Value::String(head.epoch.to_string()), integer(head.trimmed.get())],
+            "INSERT INTO head (id, version, epoch, trimmed, stream) VALUES (1, 2, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE
+             SET epoch = excluded.epoch, trimmed = excluded.trimmed, stream = excluded.stream",
+            vec![
+                Value::String(head.epoch.to_string()),
+                integer(head.trimmed.get()),
+                stream.map_or(Value::Null, |stream| Value::String(stream.to_string())),
+            ],
         )
     }
 
     fn insert(&mut self, row: &LogRow) -> Result<()> {
-        let ids: Vec<u8> = row.index.ids.iter().flat_map(|id| *id.as_bytes()).collect();
+        let ids = blob_of(&row.index.ids);
         let parts: Vec<&str> = parts_of(&row.records).collect();
         // The first part last: without it the others are not there, so that a write that fails
         // in between leaves nothing, and its repetition replaces them. The first itself is never
@@ -99,8 +120,9 @@ impl LogStorage for SqlLogStorage {
             let verb = if part == 0 { "INSERT" } else { "INSERT OR REPLACE" };
             let statement = format!(
                 "{verb} INTO log
-                 (first, part, parts, last, appended_at, received_at_max, ids, records)
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                 (first, part, parts, last, appended_at_min, appended_at_max, received_at_max,
+                  bytes, ids, records)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             );
             self.write(
                 &statement,
@@ -109,8 +131,10 @@ impl LogStorage for SqlLogStorage {
                     integer(part as u64),
                     integer(parts.len() as u64),
                     integer(row.index.last().get()),
-                    integer(row.index.appended_at.get()),
+                    integer(row.index.appended_at_min.get()),
+                    integer(row.index.appended_at_max.get()),
                     integer(row.index.received_at_max.get()),
+                    integer(if part == 0 { row.index.bytes } else { 0 }),
                     Value::Blob(if part == 0 { ids.clone() } else { Vec::new() }),
                     Value::Blob(records.as_bytes().to_vec()),
                 ],
@@ -119,15 +143,33 @@ impl LogStorage for SqlLogStorage {
         Ok(())
     }
 
+    fn extend(&mut self, first: Seq, row: &LogRow) -> Result<()> {
+        self.write(
+            "UPDATE log SET last = ?, appended_at_max = ?, bytes = bytes + 1 + ?,
+             received_at_max = MAX(received_at_max, ?), ids = CAST(ids || ? AS BLOB),
+             records = CAST(records || char(10) || ? AS BLOB)
+             WHERE first = ? AND part = 0",
+            vec![
+                integer(row.index.last().get()),
+                integer(row.index.appended_at_max.get()),
+                integer(row.index.bytes),
+                integer(row.index.received_at_max.get()),
+                Value::Blob(blob_of(&row.index.ids)),
+                Value::Blob(row.records.as_bytes().to_vec()),
+                integer(first.get()),
+            ],
+        )
+    }
+
     fn delete_until(&mut self, last: Seq) -> Result<()> {
         let last = integer(last.get());
-        self.write("DELETE FROM log WHERE first <= ?1 AND last <= ?1", vec![last.clone()])?;
-        self.write("DELETE FROM report WHERE seq <= ?", vec![last])
+        self.write("DELETE FROM log WHERE first <= ?1 AND last <= ?1", vec![last])
     }
 
     fn row_at(&self, seq: Seq) -> Result<Option<LogRow>> {
         let cursor = self.sql.exec(
-            "SELECT log.first, log.ids, log.appended_at, log.received_at_max, log.records
+            "SELECT log.first, log.ids, log.appended_at_min, log.appended_at_max,
+                    log.received_at_max, log.bytes, log.records
              FROM (SELECT first, parts FROM log WHERE first <= ?1 AND part = 0
                    ORDER BY first DESC LIMIT 1) AS head
              JOIN log ON log.first = head.first AND log.part < head.parts
@@ -155,18 +197,82 @@ impl LogStorage for SqlLogStorage {
         Ok(())
     }
 
-    fn oldest(&self) -> Result<Option<RowIndex>> {
-        self.index(
-            &format!("SELECT {INDEX_COLUMNS} FROM log WHERE part = 0 ORDER BY first LIMIT 1"),
-            vec![],
-        )
+    fn first_after(&self, after: Seq) -> Result<Option<RowIndex>> {
+        let query = format!(
+            "SELECT {INDEX_COLUMNS} FROM log WHERE part = 0 AND last > ? ORDER BY first LIMIT 1"
+        );
+        self.index(&query, vec![integer(after.get())])
     }
 
-    fn first_received_since(&self, at: UnixMillis) -> Result<Option<RowIndex>> {
+    fn first_received_since(&self, after: Seq, at: UnixMillis) -> Result<Option<RowIndex>> {
         let query = format!(
-            "SELECT {INDEX_COLUMNS} FROM log WHERE part = 0 AND received_at_max >= ? ORDER BY first LIMIT 1"
+            "SELECT {INDEX_COLUMNS} FROM log
+             WHERE first > ? AND part = 0 AND received_at_max >= ? ORDER BY first LIMIT 1"
         );
-        self.index(&query, vec![integer(at.get())])
+        self.index(&query, vec![integer(after.get()), integer(at.get())])
+    }
+
+    fn bytes_after(&self, after: Seq) -> Result<u64> {
+        let query = "SELECT COALESCE(SUM(bytes), 0) FROM log WHERE first > ?";
+        let row = self.first_row(query, vec![integer(after.get())])?;
+        row.map_or(Ok(0), |row| number(&row, 0))
+    }
+
+    fn position_of(&self, id: EventId) -> Result<Option<Seq>> {
+        for table in ["log", "segment"] {
+            if let Some(seq) = self.position_in(table, id)? {
+                return Ok(Some(seq));
+            }
+        }
+        Ok(None)
+    }
+
+    fn load_plan(&self) -> Result<Option<SealPlan>> {
+        segments::load_plan(self)
+    }
+
+    fn save_plan(&mut self, plan: Option<SealPlan>) -> Result<()> {
+        segments::save_plan(self, plan)
+    }
+
+    fn save_segment(&mut self, segment: &SegmentRow) -> Result<()> {
+        segments::save(self, segment)
+    }
+
+    fn segments_after(&self, after: Seq, count: usize) -> Result<Vec<SegmentEntry>> {
+        segments::after(self, after, count)
+    }
+
+    fn segments_until(&self, at: Seq, count: usize) -> Result<Vec<SegmentEntry>> {
+        segments::until(self, at, count)
+    }
+
+    fn segment_received_since(&self, at: UnixMillis) -> Result<Option<SegmentEntry>> {
+        segments::received_since(self, at)
+    }
+
+    fn oldest_segment_appended_at(&self) -> Result<Option<UnixMillis>> {
+        segments::oldest_appended_at(self)
+    }
+
+    fn segments_appended_until(&self, at: UnixMillis) -> Result<Vec<SegmentEntry>> {
+        segments::appended_until(self, at)
+    }
+
+    fn visit_segments_newest_first(&self, visit: &mut dyn FnMut(SegmentRow) -> bool) -> Result<()> {
+        segments::visit_newest_first(self, visit)
+    }
+
+    fn segment_totals(&self) -> Result<(u64, u64)> {
+        segments::totals(self)
+    }
+
+    fn delete_segments_until(&mut self, last: Seq) -> Result<()> {
+        self.write("DELETE FROM segment WHERE last <= ?", vec![integer(last.get())])
+    }
+
+    fn rebuild(&mut self, stream: &StreamKey, rebuilt: &Rebuilt) -> Result<()> {
+        rebuild::rebuild(self, stream, rebuilt)
     }
 
     fn save_report(&mut self, seq: Seq, report: &StoredReport) -> Result<()> {
@@ -188,6 +294,10 @@ impl LogStorage for SqlLogStorage {
         rows(&self.sql.exec(query, vec![integer(seq.get())])?)
             .map(|row| Ok(serde_json::from_str(text(&row?, 0)?)?))
             .collect()
+    }
+
+    fn delete_reports_until(&mut self, last: Seq) -> Result<()> {
+        self.write("DELETE FROM report WHERE seq <= ?", vec![integer(last.get())])
     }
 
     fn save_revocation(&mut self, edge: &EdgeId, at: UnixMillis) -> Result<()> {
@@ -215,36 +325,14 @@ fn parts_of(records: &str) -> impl Iterator<Item = &str> {
 }
 
 fn read_index(row: &[Value]) -> Result<RowIndex> {
-    let Some(Value::Blob(ids)) = row.get(1) else { return Err(corrupt("ids")) };
-    let (ids, rest) = ids.as_chunks::<{ EventId::LENGTH }>();
-    if ids.is_empty() || !rest.is_empty() {
-        return Err(corrupt("ids"));
-    }
     Ok(RowIndex {
         first: Seq::new(number(row, 0)?),
-        ids: ids.iter().map(|id| EventId::from_bytes(*id)).collect(),
-        appended_at: UnixMillis::new(number(row, 2)?),
-        received_at_max: UnixMillis::new(number(row, 3)?),
+        ids: ids_of(row.get(1))?,
+        appended_at_min: UnixMillis::new(number(row, 2)?),
+        appended_at_max: UnixMillis::new(number(row, 3)?),
+        received_at_max: UnixMillis::new(number(row, 4)?),
+        bytes: number(row, 5)?,
     })
-}
-
-/// Positions and times are below 2^53, which passes through JavaScript exactly.
-fn integer(value: u64) -> Value {
-    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
-}
-
-fn number(row: &[Value], column: usize) -> Result<u64> {
-    match row.get(column) {
-        Some(Value::Integer(value)) => u64::try_from(*value).map_err(|_| corrupt("number")),
-        _ => Err(corrupt("number")),
-    }
-}
-
-fn text(row: &[Value], column: usize) -> Result<&str> {
-    match row.get(column) {
-        Some(Value::String(text)) => Ok(text),
-        _ => Err(corrupt("text")),
-    }
 }
 
 fn records(mut row: Vec<Value>) -> Result<String> {
@@ -252,8 +340,4 @@ fn records(mut row: Vec<Value>) -> Result<String> {
         Some(Value::Blob(bytes)) => String::from_utf8(bytes).map_err(|_| corrupt("records")),
         _ => Err(corrupt("records")),
     }
-}
-
-fn corrupt(what: &str) -> Error {
-    Error::RustError(format!("stored {what} can't be read"))
 }

@@ -35,7 +35,8 @@ fn accepted(response: Response, binding: &str, path: &str) -> worker::Result<Res
     Err(worker::Error::RustError(format!("{binding}{path} answered {}", response.status_code())))
 }
 
-async fn post(
+/// Posts to an object.
+pub(crate) async fn post(
     env: &Env,
     binding: &str,
     name: &str,

@@ -1,10 +1,11 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
-use relay_durable::{ConnectionId, Stream, StreamError, Subscription};
+use relay_durable::{Connected, ConnectionId, LogStorage, Stream, StreamError, Subscription};
 use relay_schemas::{
-    Append, Connect, Counter, EdgeId, EventId, PageCommand, Problem, StatusCommand, UnixMillis,
+    Append, Connect, Counter, EdgeId, EventId, OnGap, PageCommand, Problem, Start, StatusCommand,
+    StreamKey, UnixMillis,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use worker::{
     DurableObject, Env, Error, Request, Response, Result, State, WebSocket,
@@ -15,7 +16,7 @@ use worker_sys::WebSocketRequestResponsePair;
 use crate::{
     host,
     loaded_stream::{LoadedStream, last_ping_at},
-    log, metrics, respond,
+    log, metrics, rebuild, respond, sealing,
     settings::Settings,
     sql_storage::SqlLogStorage,
     stream_client::{CONNECT_HEADER, RESUMED_FROM_HEADER},
@@ -46,6 +47,16 @@ struct EventQuery {
     id: EventId,
 }
 
+/// Asks for the first history from a start.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct HistoryQuery {
+    pub(crate) stream: StreamKey,
+    pub(crate) edge: EdgeId,
+    pub(crate) start: Start,
+    pub(crate) on_gap: OnGap,
+    pub(crate) count: usize,
+}
+
 #[derive(Deserialize)]
 struct Revocation {
     edge: EdgeId,
@@ -64,16 +75,23 @@ impl DurableObject for StreamObject {
         let outcome = match path.as_str() {
             "/append" => self.append(request.bytes().await?),
             "/connect" => self.open(&request),
+            "/history" => self.history(&request.text().await?),
             "/page" => self.page(&request.text().await?),
             "/event" => self.event(&request.text().await?),
             "/status" => self.report(&request.text().await?),
             "/revoke" => self.revoke(&request.text().await?),
             "/state" => self.describe(),
+            "/known" => self.known(),
+            "/rebuild" => self.rebuild(&request.text().await?).await,
             _ => return Response::error("no such command", 404),
         };
         match outcome {
             Ok(response) => {
-                self.after_change(!matches!(path.as_str(), "/page" | "/event" | "/state")).await?;
+                self.after_change(!matches!(
+                    path.as_str(),
+                    "/page" | "/event" | "/state" | "/history" | "/known"
+                ))
+                .await?;
                 Ok(response)
             }
             Err(StreamError::Refused(problem)) => respond::problem(&problem),
@@ -90,12 +108,12 @@ impl DurableObject for StreamObject {
         let outcome = self.with_core(|core| {
             // The platform has forgotten the alarm that it is calling for.
             core.alarm = Some(None);
-            core.alarm_is_due = true;
             let commands = core.stream.alarm(host::now())?;
             core.execute(commands);
             Ok(())
         });
-        if outcome.is_err() {
+        let is_done = outcome.is_ok() && self.seal().await;
+        if !is_done {
             // The platform gives up on an alarm that fails a few times; this one comes back.
             self.state.storage().set_alarm(ALARM_RETRY).await?;
         }
@@ -141,14 +159,29 @@ impl StreamObject {
     fn with_core<T>(&self, run: impl FnOnce(&mut LoadedStream) -> Outcome<T>) -> Outcome<T> {
         let mut slot = self.core.borrow_mut();
         if slot.is_none() {
-            *slot = Some(self.load()?);
+            *slot = Some(self.load(None)?);
         }
         run(slot.as_mut().expect("just loaded"))
     }
 
-    fn load(&self) -> Outcome<LoadedStream> {
+    /// The same for a command that may be the first of its stream.
+    fn with_core_of<T>(
+        &self,
+        stream: &StreamKey,
+        run: impl FnOnce(&mut LoadedStream) -> Outcome<T>,
+    ) -> Outcome<T> {
+        let is_unused = self.core.borrow().as_ref().is_none_or(|core| !core.stream.log().is_used());
+        if is_unused {
+            self.core.replace(Some(self.load(Some(stream))?));
+        }
+        self.with_core(run)
+    }
+
+    fn load(&self, stream: Option<&StreamKey>) -> Outcome<LoadedStream> {
         let settings = Settings::of(&self.env).map_err(StreamError::Refused)?;
         let storage = SqlLogStorage::open(self.state.storage().sql())?;
+        let known = storage.load_head()?.and_then(|head| head.stream);
+        let settings = settings.streams_of(known.as_ref().or(stream));
         let mut sockets = BTreeMap::new();
         let mut connections = BTreeMap::new();
         for ws in self.state.get_websockets() {
@@ -162,14 +195,14 @@ impl StreamObject {
             }
         }
         let salt = u32::from_le_bytes(host::random_bytes());
-        let stream = Stream::load(storage, connections, settings.retention_ms, host::now(), salt)?;
+        let stream = Stream::load(storage, connections, settings, host::now(), salt)?;
         Ok(LoadedStream {
             stream,
             sockets,
             alarm: None,
-            alarm_is_due: true,
             silence_checked_at: UnixMillis::default(),
             ended: Vec::new(),
+            discarded: Vec::new(),
         })
     }
 
@@ -180,7 +213,7 @@ impl StreamObject {
     fn append(&self, body: Vec<u8>) -> Outcome<Response> {
         let body = String::from_utf8(body).map_err(|error| bad_command(&error.utf8_error()))?;
         let append = Append::decode(&body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
+        self.with_core_of(&append.stream, |core| {
             let now = host::now();
             if now.since_ms(core.silence_checked_at) >= SILENCE_CHECK_INTERVAL_MS {
                 core.silence_checked_at = now;
@@ -190,8 +223,6 @@ impl StreamObject {
                 );
                 core.execute(silent);
             }
-            // The first event kept may be due before anything that the alarm is set for.
-            core.alarm_is_due |= core.stream.log().tail() == core.stream.log().trimmed();
             let (reply, commands) = core.stream.append(&append, now)?;
             core.execute(commands);
             answer(respond::json(200, &reply))
@@ -205,30 +236,39 @@ impl StreamObject {
         // Below 2^53, so that the tag reads the same everywhere.
         let id: ConnectionId = u64::from_le_bytes(host::random_bytes()) >> 11;
         let pair = WebSocketPair::new()?;
-        self.with_core(|core| {
-            let connected = core.stream.connect(id, &connect, host::now())?;
-            self.state.accept_websocket_with_tags(&pair.server, &[&id.to_string()]);
-            core.sockets.insert(id, pair.server.clone());
-            core.alarm_is_due = true;
-            core.execute(connected.commands);
-            let response = Response::from_websocket(pair.client.clone())?;
-            if let Some(cursor) = connected.resumed_from {
-                response.headers().set(RESUMED_FROM_HEADER, &cursor.to_string())?;
+        self.with_core_of(&connect.stream, |core| {
+            match core.stream.connect(id, &connect, host::now())? {
+                Connected::History(offer) => answer(respond::json(200, &offer)),
+                Connected::Live { resumed_from, commands } => {
+                    self.state.accept_websocket_with_tags(&pair.server, &[&id.to_string()]);
+                    core.sockets.insert(id, pair.server.clone());
+                    core.execute(commands);
+                    let response = Response::from_websocket(pair.client.clone())?;
+                    if let Some(cursor) = resumed_from {
+                        response.headers().set(RESUMED_FROM_HEADER, &cursor.to_string())?;
+                    }
+                    Ok(response)
+                }
             }
-            Ok(response)
+        })
+    }
+
+    fn history(&self, body: &str) -> Outcome<Response> {
+        let query: HistoryQuery =
+            serde_json::from_str(body).map_err(|error| bad_command(&error))?;
+        self.with_core_of(&query.stream, |core| {
+            let mut offer =
+                core.stream.history(&query.stream, &query.edge, &query.start, query.on_gap)?;
+            offer.segments.truncate(query.count);
+            answer(respond::json(200, &offer))
         })
     }
 
     fn page(&self, body: &str) -> Outcome<Response> {
         let command: PageCommand =
             serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
-            let page = core.stream.page(&command.edge, &command.query)?;
-            let response = answer(respond::json(200, &page))?;
-            if let Some(gap) = &page.gap {
-                response.headers().set(RESUMED_FROM_HEADER, &gap.resumed_from.to_string())?;
-            }
-            Ok(response)
+        self.with_core_of(&command.stream, |core| {
+            answer(respond::json(200, &core.stream.page(&command)?))
         })
     }
 
@@ -275,6 +315,32 @@ impl StreamObject {
         })
     }
 
+    fn known(&self) -> Outcome<Response> {
+        self.with_core(|core| answer(respond::json(200, &core.stream.known_history()?)))
+    }
+
+    /// Reads every segment of the stream in R2 and begins a new incarnation with them.
+    async fn rebuild(&self, name: &str) -> Outcome<Response> {
+        let stream: StreamKey = name.parse().map_err(|error| bad_command(&error))?;
+        let (found, damaged) = rebuild::find(&self.env, &stream).await?;
+        let (now, salt) = (host::now(), u32::from_le_bytes(host::random_bytes()));
+        let events: u64 = found.iter().map(|one| one.entry.count()).sum();
+        let rebuilt = self.with_core_of(&stream, |core| {
+            let (rebuilt, commands) = core.stream.rebuild(&stream, found, now, salt)?;
+            core.execute(commands);
+            Ok(rebuilt)
+        })?;
+        self.core.replace(None);
+        let report = json!({
+            "epoch": rebuilt.epoch,
+            "segments": rebuilt.segments.len(),
+            "events": events,
+            "damaged": damaged,
+        });
+        log::line(log::Level::Warn, "stream_rebuilt", "", report.clone());
+        answer(respond::json(200, &report))
+    }
+
     async fn forget(&self, ws: &WebSocket) -> Result<()> {
         let Some(id) = self.connection_id(ws) else { return Ok(()) };
         let outcome = self.with_core(|core| {
@@ -307,10 +373,11 @@ impl StreamObject {
             return Ok(());
         }
         self.set_alarm().await?;
-        let ended = match self.core.borrow_mut().as_mut() {
-            Some(core) => std::mem::take(&mut core.ended),
-            None => Vec::new(),
+        let (ended, discarded) = match self.core.borrow_mut().as_mut() {
+            Some(core) => (std::mem::take(&mut core.ended), std::mem::take(&mut core.discarded)),
+            None => Default::default(),
         };
+        sealing::discard(&self.env, discarded).await;
         if !ended.is_empty() {
             ended.iter().for_each(|dialect| metrics::add(Counter::ConnectionsClosed(*dialect), 1));
             metrics::flush(&self.env).await;
@@ -318,12 +385,46 @@ impl StreamObject {
         Ok(())
     }
 
+    /// Puts due segments into R2 and into the index, one after the other. `false` when what was
+    /// done couldn't be stored: then memory was dropped, and the alarm is to come again.
+    async fn seal(&self) -> bool {
+        loop {
+            let job = match self.with_core(|core| Ok(core.stream.seal_next(host::now())?)) {
+                Ok(Some(job)) => job,
+                Ok(None) => return true,
+                Err(error) => return self.forget_core("seal_not_planned", &error),
+            };
+            let kept = sealing::keep(&self.env, &job).await;
+            let outcome = self.with_core(|core| match kept {
+                Ok(()) => {
+                    core.stream.seal_done(&job.segment.entry)?;
+                    Ok(true)
+                }
+                Err(()) => {
+                    core.stream.seal_failed(host::now());
+                    Ok(false)
+                }
+            });
+            match outcome {
+                Ok(true) => sealing::count_sealed(&job.segment),
+                Ok(false) => return true,
+                Err(error) => return self.forget_core("seal_not_stored", &error),
+            }
+        }
+    }
+
+    fn forget_core(&self, event: &str, error: &StreamError<Error>) -> bool {
+        self.core.replace(None);
+        log::platform_error(event, "", &Error::RustError(error.to_string()));
+        false
+    }
+
     /// Sets the alarm only when it must come earlier than the one that is set: each setting is a
     /// billed row.
     async fn set_alarm(&self) -> Result<()> {
         let (wanted, known) = match self.core.borrow().as_ref() {
-            Some(core) if core.alarm_is_due => (core.stream.next_alarm()?, core.alarm),
-            _ => return Ok(()),
+            Some(core) => (core.stream.next_alarm(), core.alarm),
+            None => return Ok(()),
         };
         let Some(wanted) = wanted else { return Ok(()) };
         let set = match known {
@@ -341,7 +442,6 @@ impl StreamObject {
         }
         if let Some(core) = self.core.borrow_mut().as_mut() {
             core.alarm = Some(alarm);
-            core.alarm_is_due = false;
         }
         Ok(())
     }

@@ -2,29 +2,15 @@
 //! Method: dispositions, positions and rows are looked at after each append and after a reload.
 
 use proptest::prelude::*;
-use relay_durable::{LogStorage, test_storage::MemoryStorage};
 use relay_schemas::{
     Disposition::{self, Appended, Duplicate},
     NewEvent, Seq,
-    limits::{DEDUPLICATION_WINDOW_MS, LOG_ROW_BYTES_MAX},
+    limits::{DEDUPLICATION_WINDOW_MS, LOG_ROW_BYTES_MAX, LOG_ROW_EXTENDED_BYTES_MAX},
 };
 
 use crate::support::{
-    NOW, contents, event, event_of_size, event_received, events, id, load, new_log,
+    NOW, contents, event, event_alone, event_of_size, event_received, id, load, new_log, rows,
 };
-
-/// First and last position and the bytes of every row, oldest first.
-fn rows(storage: &MemoryStorage) -> Vec<(u64, u64, usize)> {
-    let mut found = Vec::new();
-    let mut visit = |index: relay_durable::RowIndex| {
-        let bytes = storage.row_at(index.first).unwrap().unwrap().records.len();
-        found.push((index.first.get(), index.last().get(), bytes));
-        true
-    };
-    storage.visit_newest_first(&mut visit).unwrap();
-    found.reverse();
-    found
-}
 
 fn check_rows(events: &[NewEvent], expected: &[(u64, u64, usize)]) {
     let (storage, mut log) = new_log();
@@ -95,8 +81,9 @@ fn an_event_that_comes_late_is_found_in_any_row_that_is_kept() {
 fn of_an_event_in_two_rows_the_newer_place_counts() {
     let (storage, mut log) = new_log();
     let again = NOW + DEDUPLICATION_WINDOW_MS + 1;
-    log.append(&[event(1), event(2)], NOW).unwrap();
+    log.append(&[event(1), event_alone(2)], NOW).unwrap();
     log.append(&[event_received(1, again)], again).unwrap();
+    assert_eq!(rows(&storage).len(), 2);
     // Another machine's clock is a little behind: both rows are within the window there.
     let mut log = load(&storage, again - 1);
     assert_eq!(log.position_of(id(1)), Ok(Some(Seq::new(3))));
@@ -118,12 +105,47 @@ fn rows_are_filled_to_the_bound_and_a_larger_event_stands_alone() {
 }
 
 #[test]
-fn a_row_is_of_one_append() {
+fn of_an_event_twice_in_a_row_the_newer_place_counts() {
     let (storage, mut log) = new_log();
-    log.append(&events(1..=3), NOW).unwrap();
-    log.append(&events(4..=4), NOW).unwrap();
-    let found: Vec<(u64, u64)> = rows(&storage).iter().map(|row| (row.0, row.1)).collect();
-    assert_eq!(found, [(1, 3), (4, 4)]);
+    let again = NOW + DEDUPLICATION_WINDOW_MS + 1;
+    log.append(&[event(1), event(2)], NOW).unwrap();
+    log.append(&[event_received(1, again)], again).unwrap();
+    assert_eq!(rows(&storage).len(), 1);
+    for log in [&log, &load(&storage, again), &load(&storage, again + DEDUPLICATION_WINDOW_MS * 2)]
+    {
+        assert_eq!(log.position_of(id(1)), Ok(Some(Seq::new(3))));
+    }
+}
+
+/// Appends each alone, with or without a reload before it, and looks at the rows.
+fn check_growth(sizes: &[usize], expected: &[(u64, u64, usize)]) {
+    for reloads in [false, true] {
+        let (storage, mut log) = new_log();
+        let appended: Vec<NewEvent> =
+            (1..).zip(sizes).map(|(number, size)| event_of_size(number, *size)).collect();
+        for (event, at) in appended.iter().zip((0..).map(|after_ms| NOW + after_ms)) {
+            if reloads && log.is_used() {
+                log = load(&storage, at);
+            }
+            log.append(std::slice::from_ref(event), at).unwrap();
+        }
+        assert_eq!(rows(&storage), expected, "{sizes:?} {reloads}");
+        let hot_bytes: usize = expected.iter().map(|row| row.2).sum();
+        assert_eq!(log.hot_bytes(), hot_bytes as u64, "{sizes:?} {reloads}");
+        assert_eq!(load(&storage, NOW).hot_bytes(), hot_bytes as u64);
+        let records: Vec<_> = (1..).zip(appended.into_iter().map(|event| event.record)).collect();
+        assert_eq!(contents(&log), records);
+        assert_eq!(contents(&load(&storage, NOW)), records);
+    }
+}
+
+#[test]
+fn the_newest_row_grows_up_to_a_bound() {
+    let bound = LOG_ROW_EXTENDED_BYTES_MAX;
+    check_growth(&[300, 400, 500], &[(1, 3, 1_202)]);
+    check_growth(&[bound / 2, bound / 2 - 1, 300], &[(1, 2, bound), (3, 3, 300)]);
+    check_growth(&[bound / 2, bound / 2], &[(1, 1, bound / 2), (2, 2, bound / 2)]);
+    check_growth(&[300, bound, 300, 300], &[(1, 1, 300), (2, 2, bound), (3, 4, 601)]);
 }
 
 proptest! {

@@ -4,7 +4,7 @@
 
 use relay_schemas::{NewEvent, Seq};
 
-use crate::support::{NOW, contents, event, event_of_size, events, load, new_log};
+use crate::support::{NOW, contents, event, event_of_size, events, load, new_log, row_of};
 
 /// Three rows: two of small events around a large one.
 fn batch() -> Vec<NewEvent> {
@@ -63,10 +63,10 @@ fn the_epoch_stays_when_its_write_failed_but_landed() {
 #[test]
 fn a_trim_that_failed_gives_no_position_twice() {
     for lands in [false, true] {
-        for (rows_kept, writes) in [(0, 0), (0, 1), (1, 0)] {
+        for (rows_kept, writes) in [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)] {
             let (storage, mut log) = new_log();
-            log.append(&events(1..=2), NOW).unwrap();
-            log.append(&events(3..=3), NOW + rows_kept).unwrap();
+            log.append(&row_of(1..=2), NOW).unwrap();
+            log.append(&row_of(3..=3), NOW + rows_kept).unwrap();
             storage.fail_after(writes, lands);
             assert!(log.trim_until(NOW).is_err(), "write {writes} was to fail");
 

@@ -13,4 +13,5 @@ mod cost;
 mod fault;
 mod read;
 mod retention;
+mod sealing;
 mod start;

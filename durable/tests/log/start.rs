@@ -5,14 +5,14 @@
 use relay_durable::{Log, Resolved, test_storage::MemoryStorage};
 use relay_schemas::{Cursor, Epoch, GapReason, Seq, Start, limits::DEDUPLICATION_WINDOW_MS};
 
-use crate::support::{NOW, SALT, cursor, event_received, events, id, load, new_log};
+use crate::support::{NOW, SALT, cursor, event_of, fill, id, load, new_log, row_of, rows};
 
 /// Events 3 to 5 are kept; 3 and 4 share a row.
 fn log() -> (MemoryStorage, Log<MemoryStorage>) {
     let (storage, mut log) = new_log();
-    log.append(&events(1..=2), NOW).unwrap();
-    log.append(&events(3..=4), NOW + 1).unwrap();
-    log.append(&events(5..=5), NOW + 2).unwrap();
+    log.append(&row_of(1..=2), NOW).unwrap();
+    log.append(&row_of(3..=4), NOW + 1).unwrap();
+    log.append(&row_of(5..=5), NOW + 2).unwrap();
     log.trim_until(NOW).unwrap();
     (storage, log)
 }
@@ -20,7 +20,7 @@ fn log() -> (MemoryStorage, Log<MemoryStorage>) {
 fn check(start: Start, after: u64, fault: Option<(GapReason, &str)>) {
     let (storage, log) = log();
     let fault = fault.map(|(reason, requested)| (reason, requested.to_owned()));
-    let expected = Resolved { after: Seq::new(after), fault };
+    let expected = Resolved { after: Seq::new(after), received_since: None, fault };
     assert_eq!(log.resolve(&start), Ok(expected.clone()), "{start:?}");
     let long_after = load(&storage, NOW + DEDUPLICATION_WINDOW_MS * 2);
     assert_eq!(long_after.resolve(&start), Ok(expected), "{start:?} after a reload");
@@ -89,16 +89,23 @@ fn a_time_starts_at_the_first_event_received_since() {
     for (row, times) in received.iter().enumerate() {
         let batch: Vec<_> = (row as u64 * 3 + 1..)
             .zip(times)
-            .map(|(number, at)| event_received(number, NOW + *at))
+            .map(|(number, at)| {
+                let mut event = event_of(number, "Issue.update", NOW + *at, r#"{"fill":""}"#);
+                fill(&mut event, 20_000);
+                event
+            })
             .collect();
         log.append(&batch, NOW + 50).unwrap();
     }
+    assert_eq!(rows(&storage).len(), received.len());
     let flat: Vec<u64> = received.concat();
     for at in 0..45 {
         let expected = flat.iter().position(|received| *received >= at).unwrap_or(flat.len());
         for log in [&log, &load(&storage, NOW + 50)] {
             let found = log.resolve(&Start::Time(NOW + at)).unwrap();
-            assert_eq!(found, Resolved { after: Seq::new(expected as u64), fault: None }, "{at}");
+            let after = Seq::new(expected as u64);
+            let expected = Resolved { after, received_since: None, fault: None };
+            assert_eq!(found, expected, "{at}");
         }
     }
 }
@@ -107,7 +114,8 @@ fn a_time_starts_at_the_first_event_received_since() {
 fn an_empty_log_has_one_position() {
     let (_, log) = new_log();
     for start in [Start::Earliest, Start::Now, Start::Tail(5), Start::Time(NOW)] {
-        assert_eq!(log.resolve(&start), Ok(Resolved { after: Seq::ZERO, fault: None }));
+        let expected = Resolved { after: Seq::ZERO, received_since: None, fault: None };
+        assert_eq!(log.resolve(&start), Ok(expected));
     }
     let future = log.resolve(&Start::Cursor(cursor(1).to_string())).unwrap();
     assert_eq!(future.fault.map(|fault| fault.0), Some(GapReason::Future));

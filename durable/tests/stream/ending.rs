@@ -1,13 +1,15 @@
 //! Goal: expired, revoked and unintelligible readers are ended with a reason, and only they.
 //! Method: several readers at once; the clock just before and at the end.
 
+use relay_durable::StreamSettings;
 use relay_schemas::{
-    ByeCode, Connect, Dialect, ErrorCode, OnGap, Order, PageQuery, Report, ReportStatus, Start,
+    ByeCode, Connect, Dialect, ErrorCode, OnGap, Order, PageCommand, PageQuery, Report,
+    ReportStatus, Start, limits::SEAL_AGE_DEFAULT_S,
 };
 
 use crate::support::{
-    DAY_MS, NOW, RETENTION_MS, Relay, bye_line, check, connect, edge, events, id, refused,
-    remember, sent_and_closed, sent_and_kept, webhook_lines,
+    DAY_MS, NOW, RETENTION_MS, Relay, bye_line, check, connect, edge, event_alone, events, id,
+    page_command, refused, remember, sent_and_closed, sent_and_kept, webhook_lines,
 };
 
 fn expiring(dialect: Dialect) -> Connect {
@@ -86,12 +88,14 @@ fn check_barred(relay: &mut Relay, name: &str, barred: bool) {
         body: Default::default(),
         on_gap: OnGap::Resume,
     };
+    let page = PageCommand { edge: edge.clone(), ..page_command(&query) };
     let report =
         Report { event_id: id(1), status: ReportStatus::Completed, error: None, message: None };
     let connect = Connect { edge: edge.clone(), ..connect(Dialect::Ndjson, Start::Now) };
     let outcomes = [
         relay.try_connect(9, &connect).map(|_| ()),
-        relay.stream.page(&edge, &query).map(|_| ()),
+        relay.stream.page(&page).map(|_| ()),
+        relay.stream.history(&page.stream, &edge, &Start::Now, OnGap::Resume).map(|_| ()),
         relay.stream.event(&edge, id(1)).map(|_| ()),
         relay.stream.report(&edge, report, NOW),
     ];
@@ -143,9 +147,9 @@ fn messages_of_newer_clients_are_ignored() {
 }
 
 #[test]
-fn the_alarm_is_for_retention_and_direct_readers() {
+fn the_alarm_is_for_sealing_retention_and_direct_readers() {
     check(|mut relay| {
-        let alarm = |relay: &Relay| relay.stream.next_alarm().unwrap();
+        let alarm = |relay: &Relay| relay.stream.next_alarm();
         assert_eq!(alarm(&relay), None);
         relay.connect(1, &expiring(Dialect::Ndjson));
         assert_eq!(alarm(&relay), None, "the Worker ends readers over HTTP");
@@ -157,27 +161,35 @@ fn the_alarm_is_for_retention_and_direct_readers() {
         relay.alarm();
         assert_eq!(alarm(&relay), Some(NOW + 90 * DAY_MS));
         relay.append(&events(1..=1));
+        assert_eq!(alarm(&relay), Some(relay.now + SEAL_AGE_DEFAULT_S * 1000));
+        let appended_at = relay.now;
+        relay.now = appended_at + SEAL_AGE_DEFAULT_S * 1000;
+        assert_eq!(relay.seal().len(), 1);
+        relay.now = appended_at;
         let due = alarm(&relay).unwrap();
         let earliest = relay.now + RETENTION_MS;
         assert!(due >= earliest && due < earliest + DAY_MS, "{due} {earliest}");
         relay.now = due;
         relay.alarm();
-        assert_eq!(relay.stream.log().trimmed().get(), 1, "it came when the row could go");
+        assert_eq!(relay.stream.log().trimmed().get(), 1, "it came when the segment could go");
         assert_eq!(alarm(&relay), Some(NOW + 90 * DAY_MS));
     });
 }
 
 #[test]
 fn rows_of_one_day_share_a_sweep() {
-    let mut relay = Relay::new();
+    let mut relay = Relay::with_settings(StreamSettings {
+        seal_age_ms: RETENTION_MS * 2,
+        ..StreamSettings::default()
+    });
     relay.now = relay_schemas::UnixMillis::new(NOW.get() / DAY_MS * DAY_MS + 1);
     let first = relay.now;
-    relay.append(&events(1..=1));
+    relay.append(&[event_alone(1)]);
     relay.now = first + (DAY_MS - 2);
-    relay.append(&events(2..=2));
-    let due = relay.stream.next_alarm().unwrap().unwrap();
+    relay.append(&[event_alone(2)]);
+    let due = relay.stream.next_alarm().unwrap();
     relay.now = due;
     relay.alarm();
     assert_eq!((relay.stream.log().trimmed().get(), due), (2, first + (RETENTION_MS + DAY_MS - 1)));
-    assert_eq!(relay.stream.next_alarm(), Ok(None));
+    assert_eq!(relay.stream.next_alarm(), None);
 }

@@ -13,5 +13,6 @@ mod credit;
 mod delivery;
 mod ending;
 mod filter;
+mod history;
 mod silence;
 mod slow;

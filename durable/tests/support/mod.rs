@@ -2,16 +2,23 @@
 //! steps, and the exact texts that it is to send.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+mod reader;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
 
 use relay_durable::{
-    Command, Connected, ConnectionId, Log, Stream, StreamError, Subscription,
+    Command, Connected, ConnectionId, Log, LogStorage, RowIndex, SegmentReader, Stream,
+    StreamError, StreamSettings, Subscription,
     test_storage::{MemoryStorage, StorageFault},
 };
 use relay_schemas::{
     Append, AppendReply, BodyMode, ByeCode, Connect, Cursor, Dialect, EdgeId, Epoch, EventId,
-    KindFilter, NewEvent, OnGap, Problem, Record, RecordParts, Seq, Start, UnixMillis,
-    write_webhook_frame,
+    HistoryOffer, KindFilter, NewEvent, OnGap, PageCommand, PageQuery, Problem, Record,
+    RecordParts, SegmentEntry, Seq, Start, StreamKey, UnixMillis, index_key,
+    limits::LOG_ROW_EXTENDED_BYTES_MAX, write_webhook_frame,
 };
 
 pub(crate) const NOW: UnixMillis = UnixMillis::new(1_790_000_000_000);
@@ -68,6 +75,19 @@ pub(crate) fn fill(event: &mut NewEvent, bytes: usize) {
     event.record.insert_str(event.record.len() - 3, &"x".repeat(bytes));
 }
 
+/// An event so large that no other joins its row.
+pub(crate) fn event_alone(number: u64) -> NewEvent {
+    event_of_size(number, LOG_ROW_EXTENDED_BYTES_MAX)
+}
+
+/// A batch that no other joins in its row.
+pub(crate) fn row_of(numbers: std::ops::RangeInclusive<u64>) -> Vec<NewEvent> {
+    let first = *numbers.start();
+    let mut batch = events(numbers);
+    batch[0] = event_alone(first);
+    batch
+}
+
 /// A position of the first incarnation.
 pub(crate) fn cursor(seq: u64) -> Cursor {
     Cursor { epoch: Epoch::new(NOW, SALT), seq: Seq::new(seq) }
@@ -83,7 +103,21 @@ pub(crate) fn new_log() -> (MemoryStorage, Log<MemoryStorage>) {
     (storage, log)
 }
 
-/// Everything that the log holds, oldest first.
+/// First and last position and the bytes of every row, oldest first.
+pub(crate) fn rows(storage: &MemoryStorage) -> Vec<(u64, u64, usize)> {
+    let mut found = Vec::new();
+    let mut visit = |index: RowIndex| {
+        let bytes = storage.row_at(index.first).unwrap().unwrap().records.len();
+        assert_eq!(index.bytes, bytes as u64, "the index knows the bytes");
+        found.push((index.first.get(), index.last().get(), bytes));
+        true
+    };
+    storage.visit_newest_first(&mut visit).unwrap();
+    found.reverse();
+    found
+}
+
+/// Everything that the hot tail holds, oldest first.
 pub(crate) fn contents(log: &Log<MemoryStorage>) -> Vec<(u64, String)> {
     let mut found = Vec::new();
     log.read(Seq::ZERO, &mut |seq, record| {
@@ -94,9 +128,42 @@ pub(crate) fn contents(log: &Log<MemoryStorage>) -> Vec<(u64, String)> {
     found
 }
 
+/// What lies in the segments and behind them in the hot tail, oldest first.
+pub(crate) fn all_contents(relay: &Relay) -> Vec<(u64, String)> {
+    let log = relay.stream.log();
+    let segments = log.segments_after(log.trimmed(), usize::MAX).unwrap();
+    let mut found = Vec::new();
+    for entry in &segments {
+        found.extend(records_of(entry, &relay.bucket[&relay.key(entry)]));
+    }
+    assert!(segments.is_empty() || segments.last().map(|entry| entry.last) == Some(log.sealed()));
+    found.extend(contents(log));
+    found
+}
+
+/// The records of these events with their positions, from a position on.
+pub(crate) fn numbered(source: &[NewEvent], after: u64) -> Vec<(u64, String)> {
+    let all = (1..).zip(source.iter().map(|event| event.record.clone()));
+    all.filter(|(seq, _)| *seq > after).collect()
+}
+
+/// What a segment's object holds.
+pub(crate) fn records_of(entry: &SegmentEntry, bytes: &[u8]) -> Vec<(u64, String)> {
+    let mut reader = SegmentReader::new(bytes.to_vec(), entry).unwrap();
+    let mut found = Vec::new();
+    while let Some((seq, record)) = reader.next().unwrap() {
+        found.push((seq.get(), record.to_owned()));
+    }
+    found
+}
+
+pub(crate) fn stream_key() -> StreamKey {
+    "org-1/user:u-1".parse().unwrap()
+}
+
 pub(crate) fn connect(dialect: Dialect, start: Start) -> Connect {
     Connect {
-        stream: "org-1/user:u-1".parse().unwrap(),
+        stream: stream_key(),
         edge: edge("edge_1"),
         expires_at: NOW + 90 * DAY_MS,
         dialect,
@@ -105,6 +172,17 @@ pub(crate) fn connect(dialect: Dialect, start: Start) -> Connect {
         body: BodyMode::Data,
         on_gap: OnGap::Resume,
         heartbeat_s: 15,
+        resume: None,
+    }
+}
+
+pub(crate) fn page_command(query: &PageQuery) -> PageCommand {
+    PageCommand {
+        stream: stream_key(),
+        edge: edge("edge_1"),
+        query: query.clone(),
+        events: 0,
+        bytes: 0,
     }
 }
 
@@ -161,6 +239,13 @@ pub(crate) fn gap_line(requested: &str, resumed_from: u64, reason: &str) -> Stri
     )
 }
 
+pub(crate) fn lost_line(requested: u64, resumed_from: u64, oldest: u64) -> String {
+    let [requested, resumed_from, oldest] = [requested, resumed_from, oldest].map(cursor);
+    format!(
+        r#"{{"type":"gap","requested":"{requested}","resumed_from":"{resumed_from}","oldest":"{oldest}","reason":"lost"}}"#
+    )
+}
+
 pub(crate) fn bye_line(code: &str, retry_after_ms: u64, position: u64) -> String {
     let position = cursor(position);
     format!(
@@ -185,6 +270,12 @@ pub(crate) fn webhook_line(seq: u64, n: u64, event: &NewEvent) -> String {
 /// The webhooks at these positions, sent as the first, second … of a connection.
 pub(crate) fn webhook_lines(positions: std::ops::RangeInclusive<u64>, n: u64) -> Vec<String> {
     positions.zip(n..).map(|(seq, n)| webhook_line(seq, n, &event(seq))).collect()
+}
+
+/// The webhooks after a position, sent as the first, second … of a connection.
+pub(crate) fn lines_after(source: &[NewEvent], after: u64) -> Vec<String> {
+    let events = (1..).zip(source).skip(usize::try_from(after).unwrap());
+    (1..).zip(events).map(|(n, (seq, event))| webhook_line(seq, n, event)).collect()
 }
 
 /// Lines as a dialect has them: frame by frame, or all in one message with the position reached.
@@ -226,13 +317,16 @@ pub(crate) fn sent_and_closed(
 }
 
 /// A stream in its shell: subscriptions are kept as JSON whenever the core says so, and are all
-/// that is left of them after a reload.
+/// that is left of them after a reload. Its bucket and its index are maps.
 pub(crate) struct Relay {
     pub(crate) storage: MemoryStorage,
     pub(crate) stream: Stream<MemoryStorage>,
     pub(crate) now: UnixMillis,
     pub(crate) remembered: BTreeMap<ConnectionId, String>,
-    retention_ms: u64,
+    pub(crate) bucket: BTreeMap<String, Vec<u8>>,
+    pub(crate) index: BTreeMap<String, SegmentEntry>,
+    pub(crate) discarded: BTreeSet<String>,
+    settings: StreamSettings,
     reloads_always: bool,
 }
 
@@ -242,16 +336,62 @@ impl Relay {
     }
 
     pub(crate) fn with_retention(retention_ms: u64) -> Self {
+        Self::with_settings(StreamSettings { retention_ms, ..StreamSettings::default() })
+    }
+
+    /// Sealing is due whenever there is anything in the hot tail.
+    pub(crate) fn sealing_at_once() -> Self {
+        Self::with_settings(StreamSettings { seal_bytes: 1, ..StreamSettings::default() })
+    }
+
+    pub(crate) fn with_settings(settings: StreamSettings) -> Self {
         let storage = MemoryStorage::default();
         let remembered = BTreeMap::new();
-        let stream =
-            Stream::load(storage.clone(), BTreeMap::new(), retention_ms, NOW, SALT).unwrap();
-        Self { storage, stream, now: NOW, remembered, retention_ms, reloads_always: false }
+        let stream = Stream::load(storage.clone(), BTreeMap::new(), settings, NOW, SALT).unwrap();
+        Self {
+            storage,
+            stream,
+            now: NOW,
+            remembered,
+            bucket: BTreeMap::new(),
+            index: BTreeMap::new(),
+            discarded: BTreeSet::new(),
+            settings,
+            reloads_always: false,
+        }
     }
 
     /// Appends 1 to `count`, each alone.
     pub(crate) fn fill(&mut self, count: u64) {
         (1..=count).for_each(|number| assert_eq!(self.append(&[event(number)]), []));
+    }
+
+    /// Seals what is due, as a shell does, and answers the segments.
+    pub(crate) fn seal(&mut self) -> Vec<SegmentEntry> {
+        let mut sealed = Vec::new();
+        while let Some(job) = self.stream.seal_next(self.now).unwrap() {
+            let (key, entry) = (job.key(), job.segment.entry);
+            self.bucket.insert(key, job.segment.bytes);
+            self.index.insert(index_key(&job.stream, job.epoch, entry.first), entry.clone());
+            assert!(self.stream.seal_done(&entry).unwrap());
+            sealed.push(entry);
+        }
+        sealed
+    }
+
+    /// Appends each batch and seals it.
+    pub(crate) fn seal_each(&mut self, batches: &[Vec<NewEvent>]) -> Vec<SegmentEntry> {
+        let seal_one = |batch: &Vec<NewEvent>| {
+            self.append(batch);
+            let [entry] = <[SegmentEntry; 1]>::try_from(self.seal()).unwrap();
+            entry
+        };
+        batches.iter().map(seal_one).collect()
+    }
+
+    /// The name of a segment's object.
+    pub(crate) fn key(&self, entry: &SegmentEntry) -> String {
+        entry.key(&stream_key(), self.stream.log().epoch())
     }
 
     /// Forgets everything but storage and attachments.
@@ -262,7 +402,7 @@ impl Relay {
             .map(|(id, text)| (*id, serde_json::from_str(text).unwrap()))
             .collect();
         self.stream =
-            Stream::load(self.storage.clone(), connections, self.retention_ms, self.now, SALT + 1)
+            Stream::load(self.storage.clone(), connections, self.settings, self.now, SALT + 1)
                 .unwrap();
     }
 
@@ -283,7 +423,11 @@ impl Relay {
                     assert!(text.len() < 16 * 1024, "an attachment holds 16 KiB");
                     self.remembered.insert(*connection, text);
                 }
-                Command::Close { connection, .. } => {
+                Command::Discard { keys } => {
+                    self.discarded.extend(keys.iter().cloned());
+                    self.bucket.retain(|key, _| !keys.contains(key));
+                }
+                Command::Close { connection, .. } | Command::ReadHistory { connection } => {
                     self.remembered.remove(connection);
                     assert_eq!(self.stream.connection(*connection), None);
                 }
@@ -294,8 +438,8 @@ impl Relay {
     pub(crate) fn try_append(
         &mut self,
         events: &[NewEvent],
-    ) -> Result<(AppendReply, Vec<Command>), StorageFault> {
-        let append = Append { stream: "org-1/user:u-1".parse().unwrap(), events: events.to_vec() };
+    ) -> Result<(AppendReply, Vec<Command>), StreamError<StorageFault>> {
+        let append = Append { stream: stream_key(), events: events.to_vec() };
         let (reply, commands) = self.stream.append(&append, self.now)?;
         self.execute(&commands);
         Ok((reply, commands))
@@ -313,12 +457,24 @@ impl Relay {
     ) -> Result<Connected, StreamError<StorageFault>> {
         self.before_step();
         let connected = self.stream.connect(id, connect, self.now)?;
-        self.execute(&connected.commands);
+        if let Connected::Live { commands, .. } = &connected {
+            self.execute(commands);
+        }
         Ok(connected)
     }
 
     pub(crate) fn connect(&mut self, id: ConnectionId, connect: &Connect) -> Vec<Command> {
-        self.try_connect(id, connect).unwrap().commands
+        match self.try_connect(id, connect).unwrap() {
+            Connected::Live { commands, .. } => commands,
+            Connected::History(offer) => panic!("sent to history: {offer:?}"),
+        }
+    }
+
+    pub(crate) fn history(&mut self, id: ConnectionId, connect: &Connect) -> HistoryOffer {
+        match self.try_connect(id, connect).unwrap() {
+            Connected::History(offer) => offer,
+            Connected::Live { commands, .. } => panic!("followed: {commands:?}"),
+        }
     }
 
     pub(crate) fn message(&mut self, id: ConnectionId, text: &str) -> Vec<Command> {
@@ -358,6 +514,11 @@ impl Relay {
 /// Runs a script twice: in one go, and with the object evicted before every step. The commands
 /// must be the same, because the script says which.
 pub(crate) fn check(script: impl Fn(Relay)) {
-    script(Relay::new());
-    script(Relay { reloads_always: true, ..Relay::new() });
+    check_with(StreamSettings::default(), script);
+}
+
+/// The same with an operator's settings.
+pub(crate) fn check_with(settings: StreamSettings, script: impl Fn(Relay)) {
+    script(Relay::with_settings(settings));
+    script(Relay { reloads_always: true, ..Relay::with_settings(settings) });
 }

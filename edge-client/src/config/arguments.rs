@@ -2,7 +2,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::keys::{KEYS, Key};
+use super::keys::{EXPORT_KEYS, KEYS, Key};
 
 const ABOUT: &str = "Receives a person's Linear events from an EdgeRelay and hands them to this \
                      machine's handler, at least once and in order";
@@ -23,11 +23,32 @@ Exit codes:
   5  events are missing (--fail-on-gap)
   6  another edgerelay uses the state file";
 
+const EXPORT_AFTER_HELP: &str = "\
+Each line is an event as `edgerelay listen` prints it, oldest first, with n counted from 1. The \
+export ends at the newest event that there was when it began. No filter and no stored cursor has a \
+part in it.
+
+The last line on standard error is a summary with the cursor up to which the output is complete. \
+An export that did not come to its end goes on with --from CURSOR; a file is then still FILE.part.
+
+Exit codes:
+  0  complete, or ended by the reader of standard output, or by a signal: then the last line on
+     standard error says where to go on
+  1  the relay did not answer, a segment is damaged, or the output can't be written
+  2  wrong usage or settings, also when the relay says so
+  3  the relay refuses the credential: revoked, expired or invalid
+  5  the history changed meanwhile, or events are missing (--fail-on-gap)";
+
+/// Settings of the client that an export uses, too.
+const SHARED_WITH_EXPORT: [&str; 5] = ["relay", "credential", "name", "fail-on-gap", "log"];
+
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Receive events.
     Listen,
+    /// Write the history.
+    Export,
     /// Say what would be used, and whether it works.
     Check,
 }
@@ -60,10 +81,15 @@ impl Arguments {
     fn of(matches: &ArgMatches) -> Self {
         let (order, matches) = match matches.subcommand() {
             Some(("check", matches)) => (Order::Check, matches),
+            Some(("export", matches)) => (Order::Export, matches),
             Some((_, matches)) => (Order::Listen, matches),
             None => unreachable!("clap demands a subcommand"),
         };
-        let flags = KEYS.iter().filter_map(|key| {
+        let keys: Vec<&Key> = match order {
+            Order::Listen | Order::Check => KEYS.to_vec(),
+            Order::Export => export_keys().collect(),
+        };
+        let flags = keys.into_iter().filter_map(|key| {
             let values: Vec<&str> =
                 matches.get_many::<String>(key.name)?.map(String::as_str).collect();
             Some((key.name, values.join(",")))
@@ -90,22 +116,34 @@ fn command() -> Command {
     let check = Command::new("check")
         .about("Say which settings would be used, where they come from, and whether they work")
         .after_help("Exit code 0 when the relay answers and accepts the credential, else 1.");
+    let export = Command::new("export")
+        .about("Write the stream's history as NDJSON")
+        .after_help(EXPORT_AFTER_HELP);
     Command::new("edgerelay")
         .about(ABOUT)
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([listen, check].map(with_settings))
+        .subcommands([
+            with_settings(listen, KEYS.iter().copied()),
+            with_settings(export, export_keys()),
+            with_settings(check, KEYS.iter().copied()),
+        ])
         .after_help(AFTER_HELP)
 }
 
-fn with_settings(command: Command) -> Command {
+fn export_keys() -> impl Iterator<Item = &'static Key> {
+    let shared = KEYS.iter().filter(|key| SHARED_WITH_EXPORT.contains(&key.name));
+    EXPORT_KEYS.iter().chain(shared).copied()
+}
+
+fn with_settings(command: Command, keys: impl Iterator<Item = &'static Key>) -> Command {
     let config = Arg::new("config")
         .long("config")
         .value_name("PATH")
         .value_parser(value_parser!(PathBuf))
         .help("The file to read settings from [env: EDGERELAY_CONFIG]");
-    command.arg(config).args(KEYS.iter().map(|key| argument(key)))
+    command.arg(config).args(keys.map(argument))
 }
 
 fn argument(key: &'static Key) -> Arg {

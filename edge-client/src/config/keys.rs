@@ -23,7 +23,7 @@ impl Key {
 }
 
 macro_rules! keys {
-    ($($key:ident = $name:literal, $environment:literal, $value:expr, $example:literal, $default:literal, $help:literal;)*) => {
+    ($(#[$meta:meta])* $list:ident: $($key:ident = $name:literal, $environment:literal, $value:expr, $example:literal, $default:literal, $help:literal;)*) => {
         $(pub(crate) static $key: Key = Key {
             name: $name,
             environment: $environment,
@@ -33,12 +33,14 @@ macro_rules! keys {
             default: $default,
         };)*
 
-        /// Every key, in the order of the help text.
-        pub(crate) static KEYS: &[&Key] = &[$(&$key),*];
+        $(#[$meta])*
+        pub(crate) static $list: &[&Key] = &[$(&$key),*];
     };
 }
 
 keys! {
+    /// Every key of the client, in the order of the help text.
+    KEYS:
     RELAY = "relay", "PROXY_URL", Some("URL"), "https://relay.example.com", "",
         "The relay's address";
     CREDENTIAL = "credential", "EDGE_API_KEY", Some("TOKEN"), "eyJ…", "",
@@ -94,4 +96,19 @@ keys! {
         "End with exit code 0 when everything up to the stream's end at the start is handled";
     LOG = "log", "EDGERELAY_LOG", Some("LEVEL"), "info", "info",
         "What goes to standard error: error, warn, info, debug or trace";
+}
+
+keys! {
+    /// Every key of an export; they are in no file.
+    EXPORT_KEYS:
+    EXPORT_SINCE = "since", "EDGERELAY_EXPORT_SINCE", Some("WHEN"), "2h", "earliest",
+        "Begin there: a duration (2h), an instant (2026-11-20T08:00:00Z), an event id, earliest \
+         or now";
+    EXPORT_FROM = "from", "EDGERELAY_EXPORT_FROM", Some("CURSOR"), "d1uumj1lktsi00000000000", "",
+        "Begin after this position, instead of --since; the last line of every export names one";
+    EXPORT_OUTPUT = "output", "EDGERELAY_EXPORT_OUTPUT", Some("FILE"), "events.ndjson",
+        "standard output",
+        "Write to this file. Until it is complete its name is FILE.part; then it replaces FILE";
+    EXPORT_CONNECTIONS = "connections", "EDGERELAY_EXPORT_CONNECTIONS", Some("N"), "4", "4",
+        "Segments of the history that are fetched at the same time, and at most in memory";
 }

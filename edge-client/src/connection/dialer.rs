@@ -16,7 +16,7 @@ use super::{
     websocket::WebSocketConnection,
 };
 use crate::{
-    fault::{Fault, shorten},
+    fault::{Fault, Refusal, RefusalKind, shorten},
     limits::ERROR_BODY_BYTES_MAX,
     session::{DialFrom, Start},
 };
@@ -180,6 +180,19 @@ impl Answer {
     /// What it means for a client.
     pub(crate) fn fault(&self) -> Fault {
         Fault::of_answer(self.status, self.retry_after_s, &self.body)
+    }
+
+    /// What it means for a reader of history, for whom a part that is gone stays gone.
+    pub(crate) fn history_fault(&self) -> Fault {
+        let body = serde_json::from_slice::<ErrorBody>(&self.body);
+        match (self.status, body) {
+            (404 | 410 | 416, Ok(ErrorBody { error })) => Fault::Terminal(Refusal {
+                kind: RefusalKind::Request,
+                code: error.code,
+                message: shorten(error.message),
+            }),
+            _ => self.fault(),
+        }
     }
 
     /// The relay's own words, when it says that this request, by whomever, will never succeed.

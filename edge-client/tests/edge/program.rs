@@ -14,7 +14,7 @@ use crate::{
     harness::{credential, state},
 };
 
-fn program(relay: &str, state: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn program(relay: &str, state: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edgerelay"));
     command
         .args(arguments)
@@ -30,16 +30,16 @@ fn program(relay: &str, state: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Runs it to its end, beside the relay in this process.
-async fn output(mut command: Command) -> Output {
+pub(crate) async fn output(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Reads so many lines, then gives the rest back.
-async fn lines(child: &mut Child, count: usize) -> Vec<String> {
+pub(crate) async fn lines(child: &mut Child, count: usize) -> Vec<String> {
     let output = child.stdout.take().unwrap();
     let (lines, output) = tokio::task::spawn_blocking(move || {
         let mut reader = BufReader::with_capacity(1, output);
@@ -57,7 +57,7 @@ async fn lines(child: &mut Child, count: usize) -> Vec<String> {
     lines
 }
 
-async fn wait(mut child: Child) -> (Option<i32>, String) {
+pub(crate) async fn wait(mut child: Child) -> (Option<i32>, String) {
     tokio::task::spawn_blocking(move || {
         let mut stderr = String::new();
         child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();

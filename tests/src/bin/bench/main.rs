@@ -2,15 +2,18 @@
 //!
 //! Each is measured against a floor in the same run where it can be: a small JavaScript Worker in
 //! the same workerd that verifies the same signature and pushes straight to a socket, storing and
-//! queueing nothing. Arguments choose parts: throughput, latency, readers, storage, client, worker.
+//! queueing nothing. Arguments choose parts: throughput, latency, readers, storage, client, peer,
+//! worker, codec.
 
 #![allow(clippy::cast_precision_loss, reason = "rates and ratios for people")]
 
 mod client;
+mod codec;
 mod figures;
 mod footprint;
 mod latency;
 mod load;
+mod peer;
 mod readers;
 mod storage;
 mod throughput;
@@ -26,8 +29,14 @@ async fn main() {
     if is_chosen("storage") {
         storage::run().await;
     }
+    if is_chosen("codec") {
+        codec::run();
+    }
     if is_chosen("client") {
         client::run().await;
+    }
+    if is_chosen("peer") {
+        peer::run().await;
     }
     if is_chosen("latency") {
         latency::run().await;

@@ -55,6 +55,6 @@ fn lifetime_rows(events: u64) -> u64 {
     log.trim_until(now).expect("memory");
     let before = storage.rows_written();
     log.trim_until(later).expect("memory");
-    assert!(log.storage().oldest().expect("memory").is_some(), "the log goes on");
+    assert!(log.oldest_appended_at().is_some(), "the log goes on");
     stored + storage.rows_written() - before
 }

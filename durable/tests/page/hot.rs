@@ -1,49 +1,32 @@
-//! Goal: pages tile the log in both directions, within their bounds; single events and reports on
-//! them are found as long as they are kept.
-//!
-//! Method: pages followed by their own cursors until there are no more, against a plain list;
-//! scripts for reports.
-#![allow(clippy::unwrap_used, reason = "a test that can't go on is to stop")]
-
-mod support;
+//! Goal: pages of the hot tail are exact, and so are single events and their reports.
+//! Method: pages followed by their own cursors, against a plain list; scripts for reports.
 
 use proptest::prelude::*;
-use relay_durable::Page;
+use relay_durable::{EventAnswer, EventWithReports, Page};
 use relay_schemas::{
-    BodyMode, Cursor, Epoch, ErrorCode, Frame, GapReason, NewEvent, OnGap, Order, PageQuery,
+    BodyMode, Cursor, Epoch, ErrorCode, EventId, GapReason, NewEvent, OnGap, Order, PageQuery,
     Report, ReportStatus, Seq, Start, limits::PAGE_BYTES_MAX,
 };
 
-use support::{
-    DAY_MS, NOW, RETENTION_MS, Relay, SALT, cursor, edge, event, event_of, event_of_kind,
-    event_of_size, events, id, kinds, refused, webhook_line,
+use crate::{
+    lines, positions, query,
+    support::{
+        DAY_MS, NOW, RETENTION_MS, Relay, SALT, cursor, edge, event, event_alone, event_of,
+        event_of_kind, event_of_size, events, fill, id, kinds, page_command, refused, webhook_line,
+    },
 };
 
-fn query(start: Start, order: Order, limit: usize) -> PageQuery {
-    PageQuery {
-        start,
-        kinds: kinds("Issue,Comment"),
-        limit,
-        order,
-        body: BodyMode::Data,
-        on_gap: OnGap::Resume,
-    }
-}
-
 fn page(relay: &mut Relay, query: &PageQuery) -> Page {
-    relay.stream.page(&edge("edge_1"), query).unwrap()
+    let part = relay.stream.page(&page_command(query)).unwrap();
+    assert_eq!(part.history, None);
+    part.page
 }
 
-fn lines(page: &Page) -> Vec<String> {
-    page.events.iter().map(|event| event.get().to_owned()).collect()
-}
-
-fn positions(page: &Page) -> Vec<u64> {
-    let read = |line: &String| match Frame::parse(line) {
-        Ok(Frame::Webhook(webhook)) => webhook.cursor.seq.get(),
-        other => panic!("{other:?}"),
-    };
-    lines(page).iter().map(read).collect()
+fn hot_event(relay: &Relay, id: EventId) -> EventWithReports {
+    match relay.stream.event(&edge("edge_1"), id).unwrap() {
+        EventAnswer::Hot(event) => event,
+        sealed => panic!("{sealed:?}"),
+    }
 }
 
 /// Follows pages until there are no more, with these limits in turn; every page is checked to
@@ -74,8 +57,10 @@ fn relay_of(batches: &[u64], trimmed: usize) -> (Relay, u64, u64) {
     for (place, size) in batches.iter().enumerate() {
         relay.now = NOW + place as u64;
         let kind = |number| if number % 2 == 1 { "Issue.update" } else { "Comment.create" };
-        let batch: Vec<NewEvent> =
-            (last + 1..=last + size).map(|number| event_of_kind(number, kind(number))).collect();
+        let mut batch: Vec<NewEvent> = (last + 1..=last + size)
+            .map(|number| event_of(number, kind(number), NOW, r#"{"fill":""}"#))
+            .collect();
+        fill(&mut batch[0], 33_000);
         relay.append(&batch);
         last += size;
         if place < trimmed {
@@ -193,7 +178,7 @@ fn a_fault_is_told_or_refused() {
         assert_eq!((gap.resumed_from, gap.oldest), (cursor(1), cursor(1)));
 
         let strict = PageQuery { on_gap: OnGap::Error, ..resumed };
-        let problem = refused(relay.stream.page(&edge("edge_1"), &strict));
+        let problem = refused(relay.stream.page(&page_command(&strict)));
         assert_eq!(problem.code, code);
         let details = [("oldest", cursor(1).to_string()), ("tail", cursor(3).to_string())];
         assert_eq!(problem.details, details);
@@ -232,7 +217,7 @@ fn an_event_is_shown_with_the_last_report_of_each_status_and_edge() {
         if reloads {
             relay.reload();
         }
-        let found = relay.stream.event(&one, id(2)).unwrap();
+        let found = hot_event(&relay, id(2));
         assert_eq!(found.event.get(), webhook_line(2, 1, &event(2)));
         let reports: Vec<(String, u64, Option<&str>)> = found
             .reports
@@ -251,7 +236,7 @@ fn an_event_is_shown_with_the_last_report_of_each_status_and_edge() {
                 ("edge_1 completed".into(), 5, None),
             ]
         );
-        assert!(relay.stream.event(&one, id(3)).unwrap().reports.is_empty());
+        assert!(hot_event(&relay, id(3)).reports.is_empty());
     }
 }
 
@@ -267,14 +252,14 @@ fn a_report_is_stored_once_whatever_its_write_does() {
         assert!(send(&mut relay).is_err());
         relay.reload();
         send(&mut relay).unwrap();
-        assert_eq!(relay.stream.event(&edge("edge_1"), id(1)).unwrap().reports.len(), 1);
+        assert_eq!(hot_event(&relay, id(1)).reports.len(), 1);
     }
 }
 
 #[test]
 fn an_event_that_is_not_kept_is_unknown() {
     let mut relay = Relay::new();
-    relay.append(&events(1..=1));
+    relay.append(&[event_alone(1)]);
     let edge = edge("edge_1");
     relay.stream.report(&edge, report(1, ReportStatus::Completed, None), NOW).unwrap();
     relay.now = NOW + DAY_MS;
@@ -292,6 +277,6 @@ fn an_event_that_is_not_kept_is_unknown() {
             let problem = refused(relay.stream.report(&edge, report, relay.now));
             assert_eq!(problem.code, ErrorCode::EventUnknown);
         }
-        assert!(relay.stream.event(&edge, id(2)).unwrap().reports.is_empty());
+        assert!(hot_event(&relay, id(2)).reports.is_empty());
     }
 }

@@ -1,0 +1,138 @@
+use relay_schemas::{
+    Append, Cursor, Epoch, ErrorCode, HistoryOffer, Problem, SegmentEntry, Seq, StreamKey,
+    UnixMillis,
+    limits::{
+        HOT_TAIL_BYTES_MAX, RETENTION_DAYS_DEFAULT_MS, SEAL_AGE_DEFAULT_S, SEAL_BYTES_DEFAULT,
+        SEAL_RETRY_MS, SEGMENTS_OFFERED_MAX,
+    },
+};
+use serde::Serialize;
+
+use crate::{
+    command::StreamError, log::Resolved, segment::EncodedSegment, storage::LogStorage,
+    stream::Stream,
+};
+
+/// What an operator sets for streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// How long events are kept.
+    pub retention_ms: u64,
+    /// Bytes of records in the hot tail that are sealed at once.
+    pub seal_bytes: u64,
+    /// How old the oldest event of the hot tail grows before it is sealed.
+    pub seal_age_ms: u64,
+    /// Bytes of records in the hot tail beyond which appends are refused.
+    pub hot_bytes_max: u64,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            retention_ms: RETENTION_DAYS_DEFAULT_MS,
+            seal_bytes: SEAL_BYTES_DEFAULT,
+            seal_age_ms: SEAL_AGE_DEFAULT_S * 1000,
+            hot_bytes_max: HOT_TAIL_BYTES_MAX,
+        }
+    }
+}
+
+/// How sealing goes. Lost with the object's memory, which tries again at once then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sealing {
+    /// Attempts that failed since the last success.
+    pub failures: u32,
+    /// No attempt before this.
+    pub retry_at: Option<UnixMillis>,
+}
+
+/// A segment on its way to R2 and KV.
+#[derive(Debug)]
+pub struct SealJob {
+    /// Whose events.
+    pub stream: StreamKey,
+    /// The incarnation.
+    pub epoch: Epoch,
+    /// The object and what the index says of it.
+    pub segment: EncodedSegment,
+}
+
+impl SealJob {
+    /// The name of the object.
+    pub fn key(&self) -> String {
+        self.segment.entry.key(&self.stream, self.epoch)
+    }
+}
+
+impl<S: LogStorage> Stream<S> {
+    /// When sealing is due: what was begun at once, then by size, then by age.
+    pub(crate) fn seal_at(&self) -> Option<UnixMillis> {
+        let log = self.log();
+        let is_due = log.plan().is_some() || log.hot_bytes() >= self.settings.seal_bytes;
+        let due = log.hot_since()? + if is_due { 0 } else { self.settings.seal_age_ms };
+        Some(due.max(self.sealing.retry_at.unwrap_or_default()))
+    }
+
+    /// The next segment to put into R2 and into the index, if one is due.
+    pub fn seal_next(&mut self, now: UnixMillis) -> Result<Option<SealJob>, S::Error> {
+        if self.seal_at().is_none_or(|due| due > now) {
+            return Ok(None);
+        }
+        let segment = self.log_mut().next_segment()?;
+        let epoch = self.log().epoch();
+        let stream = self.log().stream().cloned();
+        Ok(stream.zip(segment).map(|(stream, segment)| SealJob { stream, epoch, segment }))
+    }
+
+    /// The segment is in R2 and in the index.
+    pub fn seal_done(&mut self, entry: &SegmentEntry) -> Result<bool, S::Error> {
+        self.sealing = Sealing::default();
+        self.log_mut().complete_seal(entry)
+    }
+
+    /// R2 or KV did not take it. The hot tail goes on growing and serving.
+    pub fn seal_failed(&mut self, now: UnixMillis) {
+        let (first_ms, most_ms) = SEAL_RETRY_MS;
+        let wait_ms = first_ms.saturating_mul(1 << self.sealing.failures.min(20)).min(most_ms);
+        self.sealing.failures += 1;
+        self.sealing.retry_at = Some(now + wait_ms);
+    }
+
+    /// Refuses what would make the hot tail larger than it may be: the queue keeps it.
+    pub(crate) fn require_room(&self, append: &Append) -> Result<(), StreamError<S::Error>> {
+        let bytes: usize = append.events.iter().map(|event| event.record.len()).sum();
+        if self.log().hot_bytes() + bytes as u64 <= self.settings.hot_bytes_max {
+            return Ok(());
+        }
+        Err(StreamError::Refused(Problem::new(
+            ErrorCode::StreamFull,
+            "sealing fails, and the hot tail can hold no more",
+        )))
+    }
+
+    /// History for a reader that reads upwards.
+    pub(crate) fn offer_ascending(&self, resolved: &Resolved) -> Result<HistoryOffer, S::Error> {
+        let segments = self.log().segments_after(resolved.after, SEGMENTS_OFFERED_MAX)?;
+        Ok(self.offer(resolved, segments))
+    }
+
+    /// History for a reader that reads downwards.
+    pub(crate) fn offer_descending(&self, resolved: &Resolved) -> Result<HistoryOffer, S::Error> {
+        let segments = self.log().segments_until(resolved.after, SEGMENTS_OFFERED_MAX)?;
+        Ok(self.offer(resolved, segments))
+    }
+
+    fn offer(&self, resolved: &Resolved, segments: Vec<SegmentEntry>) -> HistoryOffer {
+        let log = self.log();
+        let at = |seq: Seq| -> Cursor { log.cursor(seq) };
+        HistoryOffer {
+            after: at(resolved.after),
+            oldest: at(log.trimmed()),
+            sealed: at(log.sealed()),
+            tail: at(log.tail()),
+            received_since: resolved.received_since,
+            gap: self.gap(resolved),
+            segments,
+        }
+    }
+}
