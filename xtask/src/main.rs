@@ -12,6 +12,8 @@ mod demo;
 mod deny;
 mod dev;
 mod dev_vars;
+mod lifecycle;
+mod mutants;
 mod process;
 mod progress;
 mod relay;
@@ -67,6 +69,21 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Sets how long an environment's bucket keeps what, from its retention in wrangler.toml
+    Lifecycle {
+        /// develop or production
+        #[arg(long)]
+        env: String,
+        /// Prints the rules and changes nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Breaks the log on purpose, one fault at a time, and tells which the tests notice
+    Mutants {
+        /// Only faults whose description contains this
+        #[arg(default_value = "")]
+        filter: String,
+    },
     /// Checks licences, sources and duplicate dependencies with cargo-deny
     Deny,
 }
@@ -91,6 +108,11 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Demo => demo::run(&workspace),
         Task::Test { filters } => test::run(&workspace, &filters),
         Task::Bench { arguments } => bench::run(&workspace, &arguments),
+        Task::Lifecycle { env, dry_run } => {
+            setup::set_up(&workspace)?;
+            lifecycle::run(&workspace, &env, dry_run)
+        }
+        Task::Mutants { filter } => mutants::run(&workspace, &filter),
         Task::Deny => deny::run(&workspace),
     }
 }
