@@ -220,6 +220,8 @@ impl Replay {
     pub fn offered(&mut self, offer: HistoryOffer) {
         if let Some(gap) = &offer.gap {
             self.push_line(&gap.to_line());
+            // The instant may lie within what is gone: nothing after it is left out.
+            self.received_since = None;
         }
         self.take(offer);
     }
@@ -249,6 +251,7 @@ impl Replay {
         self.tail = position.tail;
         self.n = position.n;
         self.known.clear();
+        self.received_since = None;
         // What is next was sealed moments ago: the object knows it, KV perhaps not yet.
         self.sealed = self.position;
     }

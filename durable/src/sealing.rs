@@ -2,8 +2,8 @@ use relay_schemas::{
     Append, Cursor, Epoch, ErrorCode, HistoryOffer, Problem, SegmentEntry, Seq, StreamKey,
     UnixMillis,
     limits::{
-        HOT_TAIL_BYTES_MAX, RETENTION_DAYS_DEFAULT_MS, SEAL_AGE_DEFAULT_S, SEAL_BYTES_DEFAULT,
-        SEAL_RETRY_MS, SEGMENTS_OFFERED_MAX,
+        HOT_TAIL_BYTES_MAX, RETENTION_DAYS_DEFAULT_MS, SEAL_AGE_DEFAULT_S, SEAL_AGE_SHARE,
+        SEAL_BYTES_DEFAULT, SEAL_RETRY_MS, SEGMENTS_OFFERED_MAX,
     },
 };
 use serde::Serialize;
@@ -65,11 +65,17 @@ impl SealJob {
 }
 
 impl<S: LogStorage> Stream<S> {
-    /// When sealing is due: what was begun at once, then by size, then by age.
+    /// When sealing is due: what was begun at once, then by size, then by age. A hot tail that is
+    /// small stays one however old it is: a segment for a few events would cost more than they do.
     pub(crate) fn seal_at(&self) -> Option<UnixMillis> {
-        let log = self.log();
-        let is_due = log.plan().is_some() || log.hot_bytes() >= self.settings.seal_bytes;
-        let due = log.hot_since()? + if is_due { 0 } else { self.settings.seal_age_ms };
+        let (log, seal_bytes) = (self.log(), self.settings.seal_bytes);
+        let wait_ms = match log.plan() {
+            Some(_) => 0,
+            None if log.hot_bytes() >= seal_bytes => 0,
+            None if log.hot_bytes() >= seal_bytes / SEAL_AGE_SHARE => self.settings.seal_age_ms,
+            None => return None,
+        };
+        let due = log.hot_since()? + wait_ms;
         Some(due.max(self.sealing.retry_at.unwrap_or_default()))
     }
 

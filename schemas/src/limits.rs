@@ -56,6 +56,10 @@ pub const SEAL_BYTES_DEFAULT: u64 = 1024 * 1024;
 /// some before they are sealed.
 pub const SEAL_AGE_DEFAULT_S: u64 = 24 * 3600;
 
+/// A hot tail is sealed by age only from this share of the bytes that seal it at once, 64 KiB by
+/// default. What stays below is left to retention, at two row writes for an event.
+pub const SEAL_AGE_SHARE: u64 = 16;
+
 /// Bytes of records that one segment gathers; a single row may be larger. It is encoded in the
 /// object's memory.
 pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -210,3 +210,29 @@ async fn retention_removes_segments_everywhere() {
     assert_eq!(state["events"], 10);
     assert!(state["segments"].as_u64().unwrap() > 0);
 }
+
+#[tokio::test]
+async fn a_full_hot_tail_refuses_and_the_queue_keeps() {
+    let mut options = RelayOptions { unbound: vec!["BUCKET"], ..RelayOptions::sealed_at(8_000) };
+    options.vars.push(("HOT_TAIL_BYTES_MAX", "30000".into()));
+    let relay = Relay::start_with(options).await;
+    let edge = relay.enrol(ORGANIZATION, "full").await;
+    for index in 0..EVENTS {
+        let body = sized_body(ORGANIZATION, &edge.user, index, now_ms(), 1_500);
+        relay.deliver(&body, &format!("d-{index}")).await;
+    }
+    until("every message taken or given back", async || {
+        let retried = relay.metric("edgerelay_queue_retries_total").await;
+        let appended = relay.metric("edgerelay_events_appended_total").await;
+        (retried > 0.0 && retried + appended >= EVENTS as f64).then_some(())
+    })
+    .await;
+    let state = relay.stream_state(&edge.stream()).await;
+    let (events, bytes) = (state["events"].as_u64().unwrap(), state["hot_bytes"].as_u64().unwrap());
+    assert!((10..EVENTS).contains(&events), "{state}");
+    assert!(bytes <= 30_000, "{state}");
+    assert_eq!(relay.metric("edgerelay_dead_letters_total").await, 0.0);
+    let mut reader = HttpReader::ndjson(&relay, &edge, "cursor=earliest").await;
+    reader.frame("open").await;
+    assert_eq!(read_ids(&mut reader, events as usize).await.len() as u64, events);
+}

@@ -26,7 +26,8 @@ use worker_sys::{Context as ContextSys, Message as MessageSys, MessageBatch as M
 use crate::{
     dead_letters, host,
     log::{self, Level},
-    metrics, stream_client,
+    metrics,
+    stream_client::{self, AppendFailure},
     webhook::send_text,
 };
 
@@ -98,7 +99,10 @@ impl Delivery {
 
     /// Gives the message back, for later.
     pub(crate) fn retry(&self) {
-        let delay_s = 2_u32.saturating_pow(self.attempts()).min(RETRY_DELAY_S_MAX);
+        self.retry_after(2_u32.saturating_pow(self.attempts()).min(RETRY_DELAY_S_MAX));
+    }
+
+    fn retry_after(&self, delay_s: u32) {
         let options = js_sys::Object::new();
         let _ = js_sys::Reflect::set(&options, &"delaySeconds".into(), &delay_s.into());
         let _ = self.inner.retry(options.into());
@@ -119,11 +123,14 @@ fn text_of_bytes(body: &JsValue) -> Option<String> {
 }
 
 /// Why a message has not reached its stream.
+#[derive(Clone)]
 enum Failure {
     /// It never will.
     Permanent(String),
     /// It may next time.
     Passing(String),
+    /// It may once a store is back: the longest wait each time, five hours in all.
+    Lasting(String),
 }
 
 /// An event on its way, with the message that it came in.
@@ -250,14 +257,26 @@ async fn append(stream: StreamKey, routed: Vec<Routed>, messages: &[Delivery], e
             });
             log::line(Level::Info, "events_appended", "", fields);
         }
-        Err(error) => {
-            let text: String = error.to_string().chars().take(200).collect();
+        Err(failure) => {
+            let (failure, text) = describe(&failure);
             let fields = json!({ "stream": stream, "error": text, "request_ids": request_ids });
             log::line(Level::Warn, "append_failed", "", fields);
             for place in &places {
-                let failure = Failure::Passing(format!("stream_unavailable: {text}"));
-                give_up_or_retry(&messages[place.message], failure, env).await;
+                give_up_or_retry(&messages[place.message], failure.clone(), env).await;
             }
+        }
+    }
+}
+
+/// What becomes of the messages, and what the log says.
+fn describe(failure: &AppendFailure) -> (Failure, String) {
+    match failure {
+        AppendFailure::Full => {
+            (Failure::Lasting("stream_full".into()), "the hot tail is full".into())
+        }
+        AppendFailure::Failed(error) => {
+            let text: String = error.to_string().chars().take(200).collect();
+            (Failure::Passing(format!("stream_unavailable: {text}")), text)
         }
     }
 }
@@ -301,6 +320,8 @@ async fn give_up_or_retry(message: &Delivery, failure: Failure, env: &Env) {
     let (reason, is_last) = match failure {
         Failure::Permanent(reason) => (reason, true),
         Failure::Passing(reason) => (reason, message.attempts() >= DELIVERY_ATTEMPTS_MAX),
+        Failure::Lasting(reason) if message.attempts() >= DELIVERY_ATTEMPTS_MAX => (reason, true),
+        Failure::Lasting(_) => return message.retry_after(RETRY_DELAY_S_MAX),
     };
     if !is_last {
         message.retry();

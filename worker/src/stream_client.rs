@@ -1,7 +1,7 @@
 //! Calls from the Worker to objects.
 
 use js_sys::Uint8Array;
-use relay_schemas::{Append, AppendReply, Connect, Problem, StreamKey};
+use relay_schemas::{Append, AppendReply, Connect, ErrorCode, Problem, StreamKey};
 use serde::de::DeserializeOwned;
 use wasm_bindgen::JsValue;
 use worker::{Env, Headers, Method, Request, RequestInit, Response, Stub};
@@ -91,10 +91,33 @@ pub(crate) async fn ask<T: DeserializeOwned>(
 
 /// Appends to a stream. The command travels as bytes: a string would be converted to UTF-16 and
 /// back on its way.
-pub(crate) async fn append(env: &Env, append: &Append) -> worker::Result<AppendReply> {
+pub(crate) async fn append(env: &Env, append: &Append) -> Result<AppendReply, AppendFailure> {
     let body = Uint8Array::from(append.encode().as_bytes());
-    let response = post(env, "STREAMS", &append.stream.to_string(), "/append", body.into()).await?;
-    accepted(response, "STREAMS", "/append")?.json().await
+    let mut response =
+        post(env, "STREAMS", &append.stream.to_string(), "/append", body.into()).await?;
+    if response.status_code() == 503 {
+        let error: serde_json::Value = response.json().await?;
+        if error["error"]["code"] == ErrorCode::StreamFull.as_str() {
+            return Err(AppendFailure::Full);
+        }
+        return Err(worker::Error::RustError("STREAMS/append answered 503".into()).into());
+    }
+    Ok(accepted(response, "STREAMS", "/append")?.json().await?)
+}
+
+/// Why a batch isn't in its stream.
+#[derive(Debug)]
+pub(crate) enum AppendFailure {
+    /// The stream can hold no more until sealing succeeds.
+    Full,
+    /// It couldn't be asked, or has failed.
+    Failed(worker::Error),
+}
+
+impl From<worker::Error> for AppendFailure {
+    fn from(error: worker::Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Opens a WebSocket to a stream's object.

@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn the_environments_of_this_repository_have_rules() {
-        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../wrangler.toml"));
+        let text =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../wrangler.toml"));
         for environment in ["develop", "production"] {
             let (bucket, rules) = rules_of(text.as_ref().unwrap(), environment).unwrap();
             assert_eq!(bucket, format!("edgerelay-{environment}"));

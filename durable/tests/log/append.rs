@@ -144,6 +144,10 @@ fn the_newest_row_grows_up_to_a_bound() {
     let bound = LOG_ROW_EXTENDED_BYTES_MAX;
     check_growth(&[300, 400, 500], &[(1, 3, 1_202)]);
     check_growth(&[bound / 2, bound / 2 - 1, 300], &[(1, 2, bound), (3, 3, 300)]);
+    // The line breaks between three would be one byte too many.
+    let rest = bound / 2 - 301;
+    check_growth(&[bound / 2, 300, rest], &[(1, 2, bound / 2 + 301), (3, 3, rest)]);
+    check_growth(&[bound / 2, 300, rest - 1], &[(1, 3, bound)]);
     check_growth(&[bound / 2, bound / 2], &[(1, 1, bound / 2), (2, 2, bound / 2)]);
     check_growth(&[300, bound, 300, 300], &[(1, 1, 300), (2, 2, bound), (3, 4, 601)]);
 }

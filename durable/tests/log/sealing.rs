@@ -378,6 +378,18 @@ fn what_retention_took_cannot_be_completed() {
     assert_eq!((entry.first, entry.last), (Seq::new(3), Seq::new(4)));
 }
 
+#[test]
+fn a_plan_goes_with_its_only_event() {
+    let mut relay = Relay::sealing_at_once();
+    relay.append(&row_of(1..=1));
+    assert!(relay.stream.seal_next(NOW).unwrap().is_some());
+    relay.now = NOW + RETENTION_MS;
+    relay.alarm();
+    assert_eq!(relay.stream.log().plan(), None);
+    relay.append(&[event_received(2, relay.now)]);
+    assert_eq!(relay.seal().len(), 1);
+}
+
 /// Two segments, then a row that is being sealed with the next, and one behind; ten apart in time.
 fn with_everything() -> Relay {
     let mut relay = Relay::sealing_at_once();

@@ -3,7 +3,7 @@
 //! larger than a page; the concatenated pages against the plain list.
 
 use proptest::prelude::*;
-use relay_durable::{EventAnswer, Page, sealed_event};
+use relay_durable::{EventAnswer, Page, position_before, sealed_event};
 use relay_schemas::{
     BodyMode, ErrorCode, NewEvent, OnGap, Order, PageQuery, Report, ReportStatus, SegmentEntry,
     Seq, Start,
@@ -13,8 +13,8 @@ use relay_schemas::{
 use crate::{
     all_positions, filled, follow, lines, positions, query,
     support::{
-        NOW, RETENTION_MS, Relay, cursor, edge, event, event_of, event_of_kind, event_received,
-        events, fill, id, kinds, page_command, refused, webhook_line,
+        NOW, RETENTION_MS, Relay, cursor, edge, event, event_of, event_of_kind, event_of_size,
+        event_received, events, fill, id, kinds, page_command, refused, webhook_line,
     },
 };
 
@@ -130,6 +130,32 @@ fn an_instant_divides_the_log_in_both_orders() {
             let until: Vec<u64> = (1..=before).rev().collect();
             assert_eq!(go(&mut relay, Order::Desc), until, "{at} {limit}");
         }
+    }
+}
+
+#[test]
+fn the_position_before_an_instant_is_found_in_its_segment() {
+    let source =
+        vec![event_received(1, NOW + 10), event_received(2, NOW + 30), event_received(3, NOW + 20)];
+    let mut relay = Relay::sealing_at_once();
+    let segments = relay.seal_each(&[events(11..=12), source]);
+    let bytes = &relay.bucket[&relay.key(&segments[1])];
+    for (after_ms, expected) in [(0, 2), (10, 2), (11, 3), (30, 3), (31, 5)] {
+        let found = position_before(bytes.clone(), &segments[1], NOW + after_ms);
+        assert_eq!(found, Ok(Seq::new(expected)), "{after_ms}");
+    }
+    assert!(position_before(bytes[1..].to_vec(), &segments[1], NOW).is_err());
+}
+
+#[test]
+fn the_bytes_of_both_tiers_count() {
+    let large = |number| event_of_size(number, 700_000);
+    let mut relay = Relay::sealing_at_once();
+    relay.seal_each(&[vec![large(1)]]);
+    relay.append(&[large(2)]);
+    for (start, order, first) in [(0, Order::Asc, 1), (2, Order::Desc, 2)] {
+        let (page, _) = filled(&mut relay, &at(start, order, 9));
+        assert_eq!((positions(&page), page.cursor, page.has_more), (vec![first], cursor(1), true));
     }
 }
 

@@ -304,9 +304,26 @@ fn sealing_is_due_by_size_at_once_and_by_age_later() {
 }
 
 #[test]
+fn a_small_hot_tail_is_not_sealed_however_old_it_is() {
+    let settings = StreamSettings { seal_bytes: 16_000, seal_age_ms: HOUR_MS, ..AT_ONCE };
+    check_with(settings, |mut relay| {
+        relay.append(&[event_of_size(1, 500)]);
+        relay.now = NOW + DAY_MS;
+        let retention = relay.stream.next_alarm().unwrap();
+        assert!(retention > NOW + HOUR_MS, "only retention wants it");
+        assert!(relay.stream.seal_next(relay.now).unwrap().is_none());
+        relay.append(&[event_of_size(2, 498)]);
+        assert!(relay.stream.seal_next(relay.now).unwrap().is_none(), "999 bytes");
+        relay.append(&[event_of_size(3, 400)]);
+        assert_eq!(relay.stream.next_alarm(), Some(NOW + HOUR_MS));
+        assert_eq!(relay.seal().len(), 1);
+    });
+}
+
+#[test]
 fn what_was_begun_is_due_at_once_after_a_reload() {
     let mut relay = Relay::new();
-    relay.append(&events(1..=1));
+    relay.append(&[event_of_size(1, 100_000)]);
     relay.now = NOW + DAY_MS;
     assert!(relay.stream.seal_next(relay.now).unwrap().is_some());
     relay.now = NOW + 1;

@@ -2,10 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use relay_durable::{Log, LogStorage, SegmentReader, test_storage::MemoryStorage};
+use relay_durable::{Log, SegmentReader, test_storage::MemoryStorage};
 use relay_schemas::{NewEvent, SegmentEntry, Seq};
 
 use crate::{coverage::Mark, oracle::Incarnation, platform::Platform};
+
+/// A longer hot tail is not read after every step.
+const HOT_BYTES_CHECKED: u64 = 30_000;
 
 impl Platform {
     pub(crate) fn note_epoch(&mut self, stream: usize, log: &Log<MemoryStorage>) {
@@ -73,12 +76,19 @@ impl Platform {
         let incarnation = self.incarnation(stream);
         assert_eq!(log.tail().get(), incarnation.tail(), "the tail");
         let mut next = log.trimmed();
-        for entry in log.segments_after(next, usize::MAX).expect("memory can be read") {
+        let segments = log.segments_after(next, usize::MAX).expect("memory can be read");
+        // What is missing stays missing: one at a time is enough to find it.
+        if let Some(entry) = segments.get(self.checks as usize % segments.len().max(1)) {
+            self.check_segment(stream, entry);
+        }
+        for entry in segments {
             assert_eq!(entry.first, next.next(), "a hole before a segment, or two over each other");
-            self.check_segment(stream, &entry);
             next = entry.last;
         }
         assert_eq!(next, log.sealed(), "segments end where the hot tail begins");
+        if log.hot_bytes() > HOT_BYTES_CHECKED && self.checks % 16 > 0 {
+            return;
+        }
         log.read(next, &mut |seq, record| {
             next = next.next();
             assert_eq!(seq, next, "a hole in the hot tail");
@@ -87,8 +97,6 @@ impl Platform {
         })
         .expect("memory can be read");
         assert_eq!(next, log.tail(), "the hot tail ends early");
-        let newest_first = log.storage().segments_until(Seq::MAX, 1).expect("memory can be read");
-        assert!(newest_first.iter().all(|entry| entry.last <= log.sealed()), "sealed fell back");
     }
 
     /// What a segment row stands for is in R2: nothing is deleted before it is there.
@@ -97,8 +105,9 @@ impl Platform {
         let key = entry.key(&self.objects[stream].key, incarnation.epoch);
         let range = entry.first.get()..=entry.last.get();
         let retention_ms = self.profile.settings.retention_ms;
-        let may_be_lost = incarnation.may_be_lost(range, retention_ms, self.now);
-        assert!(may_be_lost || self.bucket.contains(&key), "{key} is nowhere");
+        let is_there = self.bucket.contains(&key);
+        let may_be_lost = || incarnation.may_be_lost(range, retention_ms, self.now);
+        assert!(is_there || may_be_lost(), "{key} is nowhere");
     }
 
     /// A segment that has just taken the place of its rows holds what they held.

@@ -1,4 +1,7 @@
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use relay_schemas::{
     Cursor, Disposition, Epoch, EventId, GapReason, NewEvent, Seq, Start, UnixMillis,
@@ -10,6 +13,8 @@ use relay_schemas::{
 pub(crate) struct Incarnation {
     pub(crate) epoch: Epoch,
     events: Vec<Accepted>,
+    /// Where each event stands, at first and again.
+    places: BTreeMap<EventId, Vec<u64>>,
     /// The last position that is no longer kept.
     pub(crate) floor: u64,
     /// Positions whose segment somebody removed or changed.
@@ -34,7 +39,13 @@ pub(crate) struct Expected {
 
 impl Incarnation {
     pub(crate) fn new(epoch: Epoch) -> Self {
-        Self { epoch, events: Vec::new(), floor: 0, damaged: BTreeSet::new() }
+        Self {
+            epoch,
+            events: Vec::new(),
+            places: BTreeMap::new(),
+            floor: 0,
+            damaged: BTreeSet::new(),
+        }
     }
 
     pub(crate) fn tail(&self) -> u64 {
@@ -54,24 +65,22 @@ impl Incarnation {
     }
 
     pub(crate) fn holds(&self, id: EventId) -> bool {
-        self.events.iter().any(|accepted| accepted.event.id == id)
+        self.places.contains_key(&id)
     }
 
     /// Invariant 2: an id is accepted once within the window, and an event that comes late once
     /// for as long as it is kept. Answers whether it was there in former times.
     pub(crate) fn accept(&mut self, event: &NewEvent, now: UnixMillis) -> bool {
         let is_late = now.since_ms(event.received_at) > LATE_EVENT_MS;
-        let mut is_known = false;
-        for (accepted, seq) in self.events.iter().zip(1..) {
-            if accepted.event.id == event.id {
-                is_known = true;
-                let age_ms = now.since_ms(accepted.at);
-                assert!(age_ms > DEDUPLICATION_WINDOW_MS, "twice within {age_ms} ms");
-                assert!(!is_late || seq <= self.floor, "late, kept at {seq}, and taken again");
-            }
+        let places = self.places.entry(event.id).or_default();
+        for seq in places.iter().copied() {
+            let age_ms = now.since_ms(self.events[seq as usize - 1].at);
+            assert!(age_ms > DEDUPLICATION_WINDOW_MS, "twice within {age_ms} ms");
+            assert!(!is_late || seq <= self.floor, "late, kept at {seq}, and taken again");
         }
         self.events.push(Accepted { event: event.clone(), at: now });
-        is_known
+        places.push(self.events.len() as u64);
+        places.len() > 1
     }
 
     /// Invariant 1: what was acknowledged is there.
@@ -105,9 +114,9 @@ impl Incarnation {
             Start::Time(at) => {
                 kept.find(|seq| self.event(*seq).received_at >= *at).map_or(tail, |seq| seq - 1)
             }
-            Start::Event(id) => match kept.rev().find(|seq| self.event(*seq).id == *id) {
-                Some(seq) => seq,
-                None => return self.faulty(GapReason::Invalid, id.to_string()),
+            Start::Event(id) => match self.places.get(id).and_then(|places| places.last()) {
+                Some(seq) if *seq > floor => *seq,
+                _ => return self.faulty(GapReason::Invalid, id.to_string()),
             },
             Start::Cursor(text) => match text.parse::<Cursor>() {
                 Err(_) => return self.faulty(GapReason::Invalid, text.clone()),

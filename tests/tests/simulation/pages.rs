@@ -55,7 +55,8 @@ impl PageReader {
         let start = if order == Order::Asc { Start::Earliest } else { Start::Now };
         let kinds = KindFilter::default();
         let (body, on_gap) = (BodyMode::Data, OnGap::Resume);
-        let query = PageQuery { start, kinds, limit: 7, order, body, on_gap };
+        let limit = if platform.incarnation(stream).tail() > 200 { 500 } else { 7 };
+        let query = PageQuery { start, kinds, limit, order, body, on_gap };
         Self { is_of_everything: true, ..Self::new(stream, query, platform) }
     }
 

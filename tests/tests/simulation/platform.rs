@@ -36,6 +36,8 @@ pub(crate) struct Platform {
     pub(crate) oracles: Vec<Oracle>,
     pub(crate) busy: Vec<Busy>,
     pub(crate) next_number: u64,
+    /// How often a stream was checked.
+    pub(crate) checks: u64,
 }
 
 /// Why a call to an object has no answer.
@@ -66,6 +68,7 @@ impl Platform {
             objects,
             profile,
             next_number: 1,
+            checks: 0,
         }
     }
 
@@ -171,6 +174,7 @@ impl Platform {
     /// Invariants 2, 7 and 8: a life that begins now, by the code that every life begins with,
     /// finds what was accepted, without holes or repeats, and what memory holds.
     pub(crate) fn check(&mut self, stream: usize, offered: &[NewEvent]) {
+        self.checks += 1;
         let storage = self.objects[stream].storage.clone();
         let log = Log::load(storage, self.now, u32::MAX).expect("memory can be read");
         if !log.is_used() {

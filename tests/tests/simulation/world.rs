@@ -53,7 +53,7 @@ pub(crate) fn run(seed: u64, prints: bool) -> Report {
 impl World {
     fn new(seed: u64, prints: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let profile = match rng.u32(..12) {
+        let profile = match rng.u32(..25) {
             0 => Profile::flood(&mut rng),
             _ => Profile::random(&mut rng),
         };
@@ -161,7 +161,7 @@ impl World {
             let query = PageQuery {
                 start: self.start(stream),
                 kinds: self.kinds(),
-                limit: *one_of(&mut self.platform.rng, &[1, 3, 10, 100]),
+                limit: *one_of(&mut self.platform.rng, &[3, 10, 100]),
                 order: *one_of(&mut self.platform.rng, &[Order::Asc, Order::Desc]),
                 body: *one_of(&mut self.platform.rng, &BODIES),
                 on_gap: self.on_gap(),
