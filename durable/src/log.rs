@@ -192,10 +192,11 @@ impl<S: LogStorage> Log<S> {
         Cursor { epoch: self.head.epoch, seq }
     }
 
-    /// Tells the log whose it is, before it is first used.
+    /// Tells the log whose it is. One of an earlier version learns it late.
     pub fn set_stream(&mut self, stream: &StreamKey) {
-        if !self.head_is_saved {
+        if self.head.stream.is_none() {
             self.head.stream = Some(stream.clone());
+            self.head_is_saved = false;
         }
     }
 

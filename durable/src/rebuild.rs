@@ -1,5 +1,7 @@
 //! Restores a stream's index from R2 alone, after its storage was lost.
 
+use std::collections::BTreeMap;
+
 use relay_schemas::{
     Epoch, EventId, SegmentEntry, SegmentName, SegmentOrigin, Seq, StreamKey, UnixMillis, record_id,
 };
@@ -10,6 +12,7 @@ use crate::{
     segment::{SegmentError, SegmentReader},
     storage::{LogStorage, SegmentRow},
     stream::Stream,
+    sweep::SEGMENTS_MAX,
 };
 
 /// A segment that was found in R2 and read through.
@@ -67,32 +70,58 @@ pub(crate) fn plan<S: LogStorage>(
     log: &Log<S>,
     mut found: Vec<FoundSegment>,
     epoch: Epoch,
-) -> Rebuilt {
+) -> Result<Rebuilt, S::Error> {
     found.sort_by_key(|one| (one.name.epoch, one.name.first, std::cmp::Reverse(one.name.last)));
+    let known = known_segments(log)?;
     let mut rebuilt = Rebuilt { epoch, segments: Vec::new(), moves: Vec::new() };
     let mut next = Seq::ZERO.next();
     let mut covered: Option<(Epoch, Seq)> = None;
+    let mut appended_at_max = UnixMillis::default();
     for one in found {
         let at = (one.name.epoch, one.name.last);
-        let is_hot = one.name.epoch == log.epoch() && one.name.first > log.sealed();
-        if is_hot || covered.is_some_and(|covered| covered.0 == at.0 && covered.1 >= at.1) {
+        let place = known.get(&one.name.to_string());
+        let is_covered = covered.is_some_and(|covered| covered.0 == at.0 && covered.1 >= at.1);
+        if is_covered || (place.is_none() && stands_elsewhere(log, &one)?) {
             continue;
         }
         covered = Some(at);
-        if one.name.epoch == log.epoch() {
-            rebuilt.moves.push(Move { first: one.name.first, last: one.name.last, to: next });
+        if let Some((first, last)) = place {
+            rebuilt.moves.push(Move { first: *first, last: *last, to: next });
         }
-        let row = moved(one, next);
+        // Retention goes by this, from the oldest on: it must not fall.
+        appended_at_max = appended_at_max.max(one.entry.received_at_max);
+        let row = moved(one, next, appended_at_max);
         next = row.entry.last.next();
         rebuilt.segments.push(row);
     }
     if log.tail() > log.sealed() {
         rebuilt.moves.push(Move { first: log.sealed().next(), last: log.tail(), to: next });
     }
-    rebuilt
+    Ok(rebuilt)
 }
 
-fn moved(found: FoundSegment, first: Seq) -> SegmentRow {
+/// The segments of the current index, by the names of their objects.
+fn known_segments<S: LogStorage>(log: &Log<S>) -> Result<BTreeMap<String, (Seq, Seq)>, S::Error> {
+    let Some(stream) = log.stream() else { return Ok(BTreeMap::new()) };
+    let entries = log.segments_after(Seq::ZERO, SEGMENTS_MAX)?;
+    let places =
+        entries.iter().map(|entry| (entry.key(stream, log.epoch()), (entry.first, entry.last)));
+    Ok(places.collect())
+}
+
+/// Whether the events of an object that the index doesn't name are in the stream all the same: it
+/// was put there by a seal that was never completed, and its rows live on.
+fn stands_elsewhere<S: LogStorage>(log: &Log<S>, found: &FoundSegment) -> Result<bool, S::Error> {
+    let ends = [found.ids.first(), found.ids.last()];
+    for id in ends.into_iter().flatten() {
+        if log.position_of(*id)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn moved(found: FoundSegment, first: Seq, appended_at_max: UnixMillis) -> SegmentRow {
     let origin = SegmentOrigin { epoch: found.name.epoch, first: found.name.first };
     let entry = SegmentEntry {
         first,
@@ -100,7 +129,6 @@ fn moved(found: FoundSegment, first: Seq) -> SegmentRow {
         origin: Some(origin),
         ..found.entry
     };
-    let appended_at_max: UnixMillis = entry.received_at_max;
     SegmentRow { entry, ids: found.ids, appended_at_max }
 }
 
@@ -115,7 +143,7 @@ impl<S: LogStorage> Stream<S> {
         now: UnixMillis,
         salt: u32,
     ) -> Result<(Rebuilt, Vec<Command>), S::Error> {
-        let rebuilt = plan(self.log(), found, Epoch::new(now, salt));
+        let rebuilt = plan(self.log(), found, Epoch::new(now, salt))?;
         let commands = self.end_all();
         self.log_mut().storage_mut().rebuild(stream, &rebuilt)?;
         Ok((rebuilt, commands))

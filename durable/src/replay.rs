@@ -256,6 +256,13 @@ impl Replay {
         self.sealed = self.position;
     }
 
+    /// Makes the object the next to be asked. It alone knows of revocations, of retention and of a
+    /// new incarnation, so a long replay does this from time to time.
+    pub fn ask_next(&mut self) {
+        self.known.clear();
+        self.sealed = self.position;
+    }
+
     /// Writes frames, each with a line break, until `out` has at least `bytes_max` bytes or the
     /// segment ends. Answers how many of the bytes are webhooks, which cost credit.
     pub fn write(&mut self, bytes_max: usize, out: &mut String) -> u64 {
@@ -273,6 +280,8 @@ impl Replay {
                 }
                 Err(_) => {
                     self.doubt(&entry);
+                    // The position lies after a gap that was told just now: it leaves with it.
+                    out.push_str(&std::mem::take(&mut self.lines));
                     return charged_bytes;
                 }
             }

@@ -69,6 +69,8 @@ impl<S: LogStorage> Stream<S> {
     /// small stays one however old it is: a segment for a few events would cost more than they do.
     pub(crate) fn seal_at(&self) -> Option<UnixMillis> {
         let (log, seal_bytes) = (self.log(), self.settings.seal_bytes);
+        // Segments are named after their stream.
+        log.stream()?;
         let wait_ms = match log.plan() {
             Some(_) => 0,
             None if log.hot_bytes() >= seal_bytes => 0,

@@ -124,7 +124,7 @@ pub trait LogStorage {
     fn segment_received_since(&self, at: UnixMillis) -> Result<Option<SegmentEntry>, Self::Error>;
     /// When the newest event of the oldest segment was written.
     fn oldest_segment_appended_at(&self) -> Result<Option<UnixMillis>, Self::Error>;
-    /// The segments whose newest event was written at or before `at`, oldest first.
+    /// The oldest segments, as far as all of their events were written at or before `at`.
     fn segments_appended_until(&self, at: UnixMillis) -> Result<Vec<SegmentEntry>, Self::Error>;
     /// Segments with their ids from the newest to the oldest, until `visit` answers `false`.
     fn visit_segments_newest_first(

@@ -16,7 +16,7 @@ use crate::{
 const YOUNG_MS: u64 = 24 * 3_600_000;
 
 /// More segments than a stream can have: 62 days at 100 MB an hour are 150,000.
-const SEGMENTS_MAX: usize = 1_000_000;
+pub(crate) const SEGMENTS_MAX: usize = 1_000_000;
 
 /// What a stream knows of its history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +62,9 @@ pub enum Repair {
 pub struct Sweep {
     /// What is to be done.
     pub repairs: Vec<Repair>,
-    /// Segments whose object is gone.
-    pub lost: Vec<SegmentEntry>,
+    /// Segments whose object wasn't listed. It may have been put there since: whoever believes it
+    /// looks again first.
+    pub missing: Vec<SegmentEntry>,
     /// Objects that the stream doesn't know and that are kept: of an earlier incarnation, or
     /// beyond what it has sealed. A rebuild takes them up.
     pub orphans: Vec<String>,
@@ -109,15 +110,12 @@ pub fn sweep(
     let mut keys = BTreeSet::new();
     for entry in &known.segments {
         let key = index_key(&known.stream, known.epoch, entry.first);
-        let is_there = found.contains(entry.key(&known.stream, known.epoch).as_str());
-        if !is_there {
-            sweep.lost.push(entry.clone());
+        if !found.contains(entry.key(&known.stream, known.epoch).as_str()) {
+            sweep.missing.push(entry.clone());
         } else if !indexed.contains(key.as_str()) {
             sweep.repairs.push(Repair::PutIndex(entry.clone()));
         }
-        if is_there {
-            keys.insert(key);
-        }
+        keys.insert(key);
     }
     keys.extend(known.planned.map(|(first, _)| index_key(&known.stream, known.epoch, first)));
     let unknown = index.iter().filter(|key| !keys.contains(*key));
@@ -133,6 +131,17 @@ fn is_needless(known: &KnownHistory, object: &FoundObject, now: UnixMillis) -> b
     }
     let Some(name) = SegmentName::parse(&object.key) else { return false };
     let is_own = name.stream == known.stream && name.epoch == known.epoch;
-    let is_covered = is_own && name.last <= known.sealed;
+    let is_covered = is_own && (name.last <= known.trimmed || spans(known, &name));
     is_covered || age_ms > known.retention_ms + YOUNG_MS
+}
+
+/// Whether the stream's segments hold all of a range.
+fn spans(known: &KnownHistory, name: &SegmentName) -> bool {
+    let mut next = name.first;
+    for entry in &known.segments {
+        if entry.first <= next && entry.last >= next {
+            next = entry.last.next();
+        }
+    }
+    next > name.last
 }

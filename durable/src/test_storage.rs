@@ -197,7 +197,7 @@ impl LogStorage for MemoryStorage {
 
     fn segments_appended_until(&self, at: UnixMillis) -> Result<Vec<SegmentEntry>, StorageFault> {
         let state = self.state.borrow();
-        let old = state.segments.values().filter(|segment| segment.appended_at_max <= at);
+        let old = state.segments.values().take_while(|segment| segment.appended_at_max <= at);
         Ok(old.map(|segment| segment.entry.clone()).collect())
     }
 

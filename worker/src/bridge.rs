@@ -44,7 +44,8 @@ impl Bridge {
         self.socket.replace(socket);
     }
 
-    fn close_socket(&self, reason: &str) {
+    /// Closes the socket to the object.
+    pub(crate) fn close_socket(&self, reason: &str) {
         if let Some(socket) = self.socket.borrow_mut().take() {
             let _ = socket.close(Some(1000), Some(reason));
         }

@@ -37,6 +37,11 @@ impl Flow {
         self.wake();
     }
 
+    /// Whether the reader is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.is_closed.get()
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.state.waker.borrow_mut().take() {
             waker.wake();

@@ -73,7 +73,8 @@ pub(crate) async fn fetch(env: &Env, key: &str) -> Result<Fetched> {
     loop {
         match fetch_once(env, key).await {
             Ok(fetched) => {
-                metrics::add(Counter::SegmentsRead, 1);
+                let is_there = matches!(fetched, Fetched::Bytes(_));
+                metrics::add(Counter::SegmentsRead, u64::from(is_there));
                 return Ok(fetched);
             }
             Err(error) => match waits.next() {

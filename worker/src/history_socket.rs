@@ -14,13 +14,16 @@ use std::{
 use futures::StreamExt;
 use relay_durable::{Replay, ReplayStep};
 use relay_schemas::{
-    Bye, ByeCode, ClientMessage, Connect, Counter, Cursor, HistoryOffer, OnGap, Start, UnixMillis,
-    limits::{CREDIT_BYTES, CREDIT_BYTES_MAX, SEGMENTS_OFFERED_MAX, SLOW_STALL_MS},
+    Bye, ByeCode, ClientMessage, Connect, Counter, Cursor, Dialect, HistoryOffer, OnGap, Start,
+    UnixMillis,
+    limits::{
+        CREDIT_BYTES, CREDIT_BYTES_MAX, SEGMENTS_OFFERED_MAX, SLOW_LAG_EVENTS, SLOW_STALL_MS,
+    },
 };
 use wasm_bindgen_futures::spawn_local;
 use worker::{Delay, Env, Response, WebSocket, WebSocketPair, WebsocketEvent};
 
-use crate::{bridge::cursor_of, call::Call, history, host, metrics};
+use crate::{bridge::cursor_of, call::Call, history, host, metrics, reading::ASK_INTERVAL_MS};
 
 /// Bytes of frames that are decoded at once.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -41,6 +44,7 @@ pub(crate) fn answer(
         env: call.env.clone(),
         socket: pair.server.clone(),
         sent_until: offer.after,
+        asked_at: call.now,
         replay: Replay::new(connect.clone(), offer),
         connect,
         credit: credit.clone(),
@@ -53,6 +57,8 @@ pub(crate) fn answer(
         let code = reader.run().await;
         reader.end(code);
         reader.credit.end(code);
+        metrics::add(Counter::ConnectionsClosed(Dialect::WebSocket), 1);
+        metrics::flush(&reader.env).await;
     });
     Response::from_websocket(pair.client)
 }
@@ -68,6 +74,7 @@ struct CreditState {
     stalled_since: Cell<Option<UnixMillis>>,
     ended: Cell<Option<ByeCode>>,
     is_gone: Cell<bool>,
+    lag_events: Cell<u64>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -78,6 +85,7 @@ impl Default for CreditState {
             stalled_since: Cell::default(),
             ended: Cell::default(),
             is_gone: Cell::default(),
+            lag_events: Cell::default(),
             waker: RefCell::default(),
         }
     }
@@ -97,6 +105,10 @@ impl Credit {
     fn end(&self, code: ByeCode) {
         self.state.ended.set(Some(code));
         self.wake();
+    }
+
+    fn note_lag(&self, events: u64) {
+        self.state.lag_events.set(events);
     }
 
     fn wake(&self) {
@@ -135,6 +147,7 @@ struct Reader {
     lines: VecDeque<String>,
     /// The position after what was sent.
     sent_until: Cursor,
+    asked_at: UnixMillis,
 }
 
 impl Reader {
@@ -143,6 +156,10 @@ impl Reader {
         loop {
             let outcome = match self.replay.next_step() {
                 ReplayStep::Write => self.write().await,
+                ReplayStep::Fetch(_) if self.is_word_old() => {
+                    self.replay.ask_next();
+                    Ok(())
+                }
                 ReplayStep::Fetch(object) => match history::fetch(&self.env, &object.key).await {
                     Ok(fetched) => {
                         self.replay.fetched(&object.entry, fetched);
@@ -163,11 +180,18 @@ impl Reader {
         }
     }
 
+    fn is_word_old(&self) -> bool {
+        host::now().since_ms(self.asked_at) >= ASK_INTERVAL_MS
+    }
+
     /// Sends frame by frame, as credit allows. One is sent whole, so that credit can end below
     /// zero by one.
     async fn write(&mut self) -> Result<(), ByeCode> {
         let mut text = String::new();
+        let before = self.replay.position();
         self.replay.write(CHUNK_BYTES, &mut text);
+        metrics::add(Counter::Delivered, self.replay.position().n - before.n);
+        self.credit.note_lag(before.tail.seq.distance_from(before.cursor.seq));
         self.lines.extend(text.lines().map(str::to_owned));
         while let Some(line) = self.lines.pop_front() {
             self.credit.wait().await?;
@@ -186,6 +210,7 @@ impl Reader {
 
     /// Whether there is more history: without it the reader comes back to the object.
     async fn ask(&mut self) -> Result<(), ByeCode> {
+        self.asked_at = host::now();
         let cursor = self.replay.position().cursor.to_string();
         let start = (Start::Cursor(cursor), OnGap::Resume);
         let (stream, edge) = (&self.connect.stream, &self.connect.edge);
@@ -243,7 +268,8 @@ async fn watch(credit: Credit) {
     while credit.state.ended.get().is_none() {
         Delay::from(STALL_CHECK).await;
         let stalled = credit.state.stalled_since.get();
-        if stalled.is_some_and(|since| host::now().since_ms(since) >= SLOW_STALL_MS) {
+        let is_stalled = stalled.is_some_and(|since| host::now().since_ms(since) >= SLOW_STALL_MS);
+        if is_stalled && credit.state.lag_events.get() >= SLOW_LAG_EVENTS {
             credit.end(ByeCode::Slow);
         }
     }

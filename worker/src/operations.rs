@@ -4,6 +4,7 @@ use worker::Response;
 
 use crate::{
     call::Call,
+    directory_object::EdgeList,
     log, metrics, respond,
     stream_client::{ask, post_to_object, relay_answer},
     sweep,
@@ -110,8 +111,29 @@ pub(crate) async fn rebuild(
     channel: &str,
 ) -> Result<Response, Problem> {
     call.require_operator()?;
-    let name = stream_named(organization, channel)?.to_string();
+    let stream = stream_named(organization, channel)?;
+    // A stream that lost its storage has lost its revocations. They are restored before anything
+    // can be read again.
+    restore_revocations(call, &stream).await.map_err(|error| {
+        log::platform_error("object_unavailable", &call.request_id, &error);
+        respond::unavailable()
+    })?;
+    let name = stream.to_string();
     relay_answer(&call.env, "STREAMS", &name, "/rebuild", name.clone(), &call.request_id).await
+}
+
+async fn restore_revocations(call: &Call, stream: &StreamKey) -> worker::Result<()> {
+    let organization = stream.organization.as_str();
+    let list: EdgeList =
+        ask(&call.env, "DIRECTORIES", organization, "/list", String::new()).await?;
+    let name = stream.to_string();
+    for edge in list.edges.iter().filter(|edge| edge.revoked_at.is_some()) {
+        if edge.stream() == *stream {
+            let command = json!({ "edge": edge.id }).to_string();
+            post_to_object(&call.env, "STREAMS", &name, "/revoke", command).await?;
+        }
+    }
+    Ok(())
 }
 
 /// `POST /admin/sweep`: looks at the first streams at once.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use futures::StreamExt;
 use relay_durable::{Replay, ReplayStep};
 use relay_schemas::{
-    BridgeMessage, ByeCode, Connect, Counter, HISTORY_CLOSE_CODE, limits::CREDIT_BYTES,
+    BridgeMessage, ByeCode, Connect, Counter, HISTORY_CLOSE_CODE, UnixMillis, limits::CREDIT_BYTES,
 };
 use serde_json::json;
 use worker::{Env, WebSocket, WebsocketEvent};
@@ -25,6 +25,13 @@ const CHUNK_BYTES: usize = 128 * 1024;
 /// What a reader in history may have unread before more is decoded for it.
 const UNREAD_BYTES_MAX: usize = 256 * 1024;
 
+/// How long a reader in history goes on without a word of its object, which knows whether it may.
+pub(crate) const ASK_INTERVAL_MS: u64 = 60_000;
+
+/// Segments that one connection reads; then it ends by plan. An invocation may have 10,000 calls
+/// to other services.
+const SEGMENTS_MAX: u32 = 4_000;
+
 /// A reader and what is needed to serve it.
 pub(crate) struct Reading {
     env: Env,
@@ -33,6 +40,8 @@ pub(crate) struct Reading {
     bridge: Bridge,
     replay: Option<Replay>,
     prefetch: Prefetch,
+    asked_at: UnixMillis,
+    segments: u32,
 }
 
 /// How following has ended.
@@ -55,6 +64,8 @@ impl Reading {
             bridge,
             replay: None,
             prefetch: Prefetch::default(),
+            asked_at: call.now,
+            segments: 0,
         }
     }
 
@@ -65,6 +76,11 @@ impl Reading {
             return Followed::Lost;
         }
         self.bridge.set_socket(Some(socket.clone()));
+        // It may have gone while the object was asked.
+        if self.bridge.flow.is_closed() {
+            self.bridge.close_socket("the reader has gone");
+            return Followed::Ended;
+        }
         while let Some(event) = events.next().await {
             match event {
                 Ok(WebsocketEvent::Message(message)) => {
@@ -93,7 +109,12 @@ impl Reading {
         let socket = loop {
             match replay.next_step() {
                 ReplayStep::Write => self.write(&mut replay).await?,
+                ReplayStep::Fetch(_) if self.is_word_old() => replay.ask_next(),
                 ReplayStep::Fetch(object) => {
+                    self.segments += 1;
+                    if self.segments > SEGMENTS_MAX {
+                        return self.end(ByeCode::Reconnect);
+                    }
                     let Ok(fetched) = self.prefetch.take(&self.env, &object).await else {
                         return self.fail();
                     };
@@ -114,12 +135,18 @@ impl Reading {
         Some(socket)
     }
 
+    fn is_word_old(&self) -> bool {
+        host::now().since_ms(self.asked_at) >= ASK_INTERVAL_MS
+    }
+
     async fn write(&self, replay: &mut Replay) -> Option<()> {
         if !self.bridge.flow.room(UNREAD_BYTES_MAX).await {
             return None;
         }
         let mut lines = String::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8);
+        let before = replay.position().n;
         replay.write(CHUNK_BYTES, &mut lines);
+        metrics::add(Counter::Delivered, replay.position().n - before);
         self.count_lost(replay);
         self.bridge.writer.borrow_mut().write_lines(replay.position(), lines, Weight::Control);
         Some(())
@@ -130,6 +157,7 @@ impl Reading {
         if !self.bridge.flow.room(CHUNK_BYTES).await {
             return None;
         }
+        self.asked_at = host::now();
         match history::connect(&self.env, &replay.ask(CREDIT_BYTES)).await {
             Ok((Opened::Live(socket), _)) => Some(Some(socket)),
             Ok((Opened::History(offer), _)) => {
@@ -180,6 +208,7 @@ pub(crate) async fn serve(mut reading: Reading, opened: Opened) {
         }
         Opened::Refused(_) => None,
     };
+    let mut ends_in_history = socket.is_none();
     while let Some(followed) = &socket {
         let outcome = reading.follow(followed).await;
         reading.bridge.set_socket(None);
@@ -190,7 +219,9 @@ pub(crate) async fn serve(mut reading: Reading, opened: Opened) {
                     Some(replay) => replay.go_on_after(position),
                     none => *none = Some(Replay::after(reading.connect.clone(), position)),
                 }
-                reading.read_history().await
+                let next = reading.read_history().await;
+                ends_in_history = next.is_none();
+                next
             }
             (Followed::Ended, _) => break,
             (Followed::ToHistory | Followed::Lost, _) => {
@@ -199,6 +230,12 @@ pub(crate) async fn serve(mut reading: Reading, opened: Opened) {
             }
         };
     }
+    // Whom the object followed last it counts itself.
+    if ends_in_history {
+        metrics::add(Counter::ConnectionsClosed(reading.connect.dialect), 1);
+    }
     writer.borrow_mut().stop();
-    reading.bridge.set_socket(None);
+    if metrics::is_flush_due() {
+        metrics::flush(&reading.env).await;
+    }
 }

@@ -3,7 +3,7 @@ use serde::Serialize;
 use worker::{Headers, Response, ResponseBuilder};
 
 /// Headers that a browser's script may read.
-const EXPOSED: &str = "Relay-Resumed-From, Retry-After, X-Request-Id";
+const EXPOSED: &str = "Relay-Resumed-From, Retry-After, X-Request-Id, ETag, Content-Range";
 
 /// A JSON answer.
 pub(crate) fn json(status: u16, body: &impl Serialize) -> Result<Response, Problem> {
@@ -60,7 +60,7 @@ pub(crate) fn preflight() -> worker::Result<Response> {
         .with_header("Access-Control-Allow-Methods", "GET, POST")?
         .with_header(
             "Access-Control-Allow-Headers",
-            "Authorization, Content-Type, Last-Event-ID, X-Request-Id",
+            "Authorization, Content-Type, Last-Event-ID, X-Request-Id, Range, If-Range, If-None-Match",
         )?
         .with_header("Access-Control-Max-Age", "86400")?
         .empty())

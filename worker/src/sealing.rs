@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use relay_durable::{EncodedSegment, SealJob};
 use relay_schemas::{Counter, Epoch, SegmentEntry, StreamKey, index_key};
 use serde_json::json;
-use worker::{Bucket, Conditional, Env, HttpMetadata, Result};
+use worker::{Bucket, Conditional, Env, Error, HttpMetadata, Result};
 
 use crate::{
+    host,
     log::{self, Level},
     metrics,
     settings::Settings,
@@ -16,6 +17,9 @@ use crate::{
 
 /// KV keeps nothing shorter than this.
 const INDEX_LIFE_S_MIN: u64 = 60;
+
+/// How long an entry outlives its segment.
+const INDEX_MARGIN_MS: u64 = 2 * 86_400_000;
 
 /// Objects that one call deletes at most.
 const DELETED_AT_ONCE_MAX: usize = 1_000;
@@ -87,15 +91,18 @@ async fn index(env: &Env, job: &SealJob) -> Result<()> {
     put_index(env, &job.stream, job.epoch, &job.segment.entry).await
 }
 
-/// Writes a segment's entry, which expires with the segment.
+/// Writes a segment's entry, which expires after the segment: retention is swept in steps, and the
+/// sweep must not find an entry missing that is about to be needless.
 pub(crate) async fn put_index(
     env: &Env,
     stream: &StreamKey,
     epoch: Epoch,
     entry: &SegmentEntry,
 ) -> Result<()> {
-    let life_s = Settings::of(env)
-        .map_or(0, |settings| settings.streams_of(Some(stream)).retention_ms / 1000);
+    let settings = Settings::of(env).map_err(|problem| Error::RustError(problem.to_string()))?;
+    let retention_ms = settings.streams_of(Some(stream)).retention_ms;
+    let expires_at = entry.received_at_max + retention_ms + INDEX_MARGIN_MS;
+    let life_s = expires_at.since_ms(host::now()) / 1000;
     env.kv("INDEX")?
         .put(&index_key(stream, epoch, entry.first), "")?
         .metadata(entry)?

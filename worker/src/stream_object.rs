@@ -1,4 +1,8 @@
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 use relay_durable::{Connected, ConnectionId, LogStorage, Stream, StreamError, Subscription};
 use relay_schemas::{
@@ -29,6 +33,7 @@ pub struct StreamObject {
     state: State,
     env: Env,
     core: RefCell<Option<LoadedStream>>,
+    history_lock: HistoryLock,
     woken_at: UnixMillis,
 }
 
@@ -39,7 +44,31 @@ const SILENCE_CHECK_INTERVAL_MS: u64 = 5_000;
 /// When an alarm that failed is tried again.
 const ALARM_RETRY: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// Segments that one alarm seals at most.
+const SEALED_AT_ONCE_MAX: usize = 100;
+
 type Outcome<T> = std::result::Result<T, StreamError<Error>>;
+
+/// Sealing, retention and a rebuild take turns: each awaits R2 with what it has read of history.
+#[derive(Default)]
+struct HistoryLock {
+    is_taken: Rc<Cell<bool>>,
+}
+
+struct HistoryGuard(Rc<Cell<bool>>);
+
+impl HistoryLock {
+    fn take(&self) -> Option<HistoryGuard> {
+        let was_taken = self.is_taken.replace(true);
+        (!was_taken).then(|| HistoryGuard(Rc::clone(&self.is_taken)))
+    }
+}
+
+impl Drop for HistoryGuard {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
 
 #[derive(Deserialize)]
 struct EventQuery {
@@ -67,7 +96,13 @@ impl DurableObject for StreamObject {
         if let Ok(pair) = WebSocketRequestResponsePair::new("ping", "pong") {
             state.set_websocket_auto_response(&pair);
         }
-        Self { state, env, core: RefCell::new(None), woken_at: host::now() }
+        Self {
+            state,
+            env,
+            core: RefCell::new(None),
+            history_lock: HistoryLock::default(),
+            woken_at: host::now(),
+        }
     }
 
     async fn fetch(&self, mut request: Request) -> Result<Response> {
@@ -89,7 +124,7 @@ impl DurableObject for StreamObject {
             Ok(response) => {
                 self.after_change(!matches!(
                     path.as_str(),
-                    "/page" | "/event" | "/state" | "/history" | "/known"
+                    "/page" | "/event" | "/state" | "/history"
                 ))
                 .await?;
                 Ok(response)
@@ -105,6 +140,11 @@ impl DurableObject for StreamObject {
     }
 
     async fn alarm(&self) -> Result<Response> {
+        // While the one reads what R2 has, the other must not change it.
+        let Some(_exclusive) = self.history_lock.take() else {
+            self.state.storage().set_alarm(ALARM_RETRY).await?;
+            return Response::empty();
+        };
         let outcome = self.with_core(|core| {
             // The platform has forgotten the alarm that it is calling for.
             core.alarm = Some(None);
@@ -118,6 +158,9 @@ impl DurableObject for StreamObject {
             self.state.storage().set_alarm(ALARM_RETRY).await?;
         }
         self.settle(outcome).await?;
+        if metrics::is_flush_due() {
+            metrics::flush(&self.env).await;
+        }
         Response::empty()
     }
 
@@ -322,15 +365,22 @@ impl StreamObject {
     /// Reads every segment of the stream in R2 and begins a new incarnation with them.
     async fn rebuild(&self, name: &str) -> Outcome<Response> {
         let stream: StreamKey = name.parse().map_err(|error| bad_command(&error))?;
+        let _exclusive =
+            self.history_lock.take().ok_or_else(|| StreamError::Refused(respond::unavailable()))?;
         let (found, damaged) = rebuild::find(&self.env, &stream).await?;
         let (now, salt) = (host::now(), u32::from_le_bytes(host::random_bytes()));
         let events: u64 = found.iter().map(|one| one.entry.count()).sum();
-        let rebuilt = self.with_core_of(&stream, |core| {
+        let (rebuilt, ended) = self.with_core_of(&stream, |core| {
             let (rebuilt, commands) = core.stream.rebuild(&stream, found, now, salt)?;
             core.execute(commands);
-            Ok(rebuilt)
+            Ok((rebuilt, std::mem::take(&mut core.ended)))
         })?;
+        // Loaded again, so that the alarm is set by what the new incarnation wants.
         self.core.replace(None);
+        self.with_core(|core| {
+            core.ended = ended;
+            Ok(())
+        })?;
         let report = json!({
             "epoch": rebuilt.epoch,
             "segments": rebuilt.segments.len(),
@@ -388,7 +438,8 @@ impl StreamObject {
     /// Puts due segments into R2 and into the index, one after the other. `false` when what was
     /// done couldn't be stored: then memory was dropped, and the alarm is to come again.
     async fn seal(&self) -> bool {
-        loop {
+        // A long tail is sealed in several alarms, each within the platform's limits.
+        for _ in 0..SEALED_AT_ONCE_MAX {
             let job = match self.with_core(|core| Ok(core.stream.seal_next(host::now())?)) {
                 Ok(Some(job)) => job,
                 Ok(None) => return true,
@@ -396,10 +447,7 @@ impl StreamObject {
             };
             let kept = sealing::keep(&self.env, &job).await;
             let outcome = self.with_core(|core| match kept {
-                Ok(()) => {
-                    core.stream.seal_done(&job.segment.entry)?;
-                    Ok(true)
-                }
+                Ok(()) => Ok(core.stream.seal_done(&job.segment.entry)?),
                 Err(()) => {
                     core.stream.seal_failed(host::now());
                     Ok(false)
@@ -411,6 +459,7 @@ impl StreamObject {
                 Err(error) => return self.forget_core("seal_not_stored", &error),
             }
         }
+        true
     }
 
     fn forget_core(&self, event: &str, error: &StreamError<Error>) -> bool {

@@ -1,7 +1,7 @@
 //! The scheduled sweep: one stream after the other, what it knows is compared with R2 and KV.
 
 use relay_durable::{FoundObject, KnownHistory, Repair, Sweep, sweep};
-use relay_schemas::{Counter, StreamKey, UnixMillis, segments_prefix};
+use relay_schemas::{Counter, SegmentEntry, StreamKey, UnixMillis, index_key, segments_prefix};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use worker::{Env, Error, Result};
@@ -14,7 +14,11 @@ use crate::{
 };
 
 /// Streams that one run looks at: each costs a call to its object and a listing of R2 and of KV.
-const STREAMS_AT_ONCE_MAX: usize = 100;
+const STREAMS_AT_ONCE_MAX: usize = 300;
+
+/// Changes of the index after which a run ends, and the next goes on: an invocation may have
+/// 1,000 operations of KV.
+const INDEX_CHANGES_MAX: u64 = 300;
 
 /// How often each stream is looked at.
 const ROUND_MS: u64 = 24 * 3_600_000;
@@ -56,14 +60,19 @@ pub(crate) async fn run(env: &Env, is_forced: bool) -> Result<SweepReport> {
     let query = json!({ "after": state.after, "count": STREAMS_AT_ONCE_MAX }).to_string();
     let streams: Vec<String> = ask(env, "OPERATIONS", name, "/streams", query).await?;
     let mut report = SweepReport::default();
+    let mut looked_at = 0;
     for stream in &streams {
+        if report.index_entries_put + report.index_entries_deleted >= INDEX_CHANGES_MAX {
+            break;
+        }
+        looked_at += 1;
         if let Err(error) = sweep_stream(env, stream, now, &mut report).await {
             report.failures += 1;
             log::platform_error("sweep_failed", "", &error);
         }
     }
-    state.is_done = streams.len() < STREAMS_AT_ONCE_MAX;
-    state.after = streams.last().cloned().unwrap_or_default();
+    state.is_done = looked_at == streams.len() && looked_at < STREAMS_AT_ONCE_MAX;
+    state.after = streams[..looked_at].last().cloned().unwrap_or_default();
     post_to_object(env, "OPERATIONS", name, "/save-sweep", serde_json::to_string(&state)?).await?;
     log::line(Level::Info, "swept", "", serde_json::to_value(&report)?);
     metrics::add(Counter::OrphansDeleted, report.objects_deleted);
@@ -121,31 +130,71 @@ async fn repair(
     found: Sweep,
     report: &mut SweepReport,
 ) -> Result<()> {
-    report.segments_lost += found.lost.len() as u64;
+    let lost = confirm_missing(env, known, found.missing).await?;
+    report.segments_lost += lost.len() as u64;
     report.orphans += found.orphans.len() as u64;
-    if !found.lost.is_empty() || !found.orphans.is_empty() {
+    if !lost.is_empty() || !found.orphans.is_empty() {
         let fields = json!({
             "stream": known.stream.to_string(),
-            "lost": found.lost.len(),
+            "lost": lost.len(),
             "orphans": found.orphans.len(),
         });
         log::line(Level::Error, "history_incomplete", "", fields);
     }
+    let mut repairs = found.repairs;
+    repairs.extend(
+        lost.iter()
+            .map(|entry| Repair::DeleteIndex(index_key(&known.stream, known.epoch, entry.first))),
+    );
     let mut needless = Vec::new();
-    for repair in found.repairs {
-        match repair {
-            Repair::DeleteObject(key) => needless.push(key),
-            Repair::PutIndex(entry) => {
-                sealing::put_index(env, &known.stream, known.epoch, &entry).await?;
-                report.index_entries_put += 1;
-            }
-            Repair::DeleteIndex(key) => {
-                env.kv("INDEX")?.delete(&key).await?;
-                report.index_entries_deleted += 1;
-            }
+    for repair in &repairs {
+        if let Repair::DeleteObject(key) = repair {
+            needless.push(key.clone());
         }
     }
     report.objects_deleted += needless.len() as u64;
     sealing::discard(env, needless).await;
+    for repair in repairs {
+        repair_index(env, known, repair, report).await?;
+    }
+    Ok(())
+}
+
+/// What wasn't listed may have been sealed since.
+async fn confirm_missing(
+    env: &Env,
+    known: &KnownHistory,
+    missing: Vec<SegmentEntry>,
+) -> Result<Vec<SegmentEntry>> {
+    let bucket = env.bucket("BUCKET")?;
+    let mut lost = Vec::new();
+    for entry in missing {
+        if bucket.head(entry.key(&known.stream, known.epoch)).await?.is_none() {
+            lost.push(entry);
+        }
+    }
+    Ok(lost)
+}
+
+async fn repair_index(
+    env: &Env,
+    known: &KnownHistory,
+    repair: Repair,
+    report: &mut SweepReport,
+) -> Result<()> {
+    match repair {
+        Repair::PutIndex(entry) => {
+            let age_ms = host::now().since_ms(entry.received_at_max);
+            if age_ms < known.retention_ms {
+                sealing::put_index(env, &known.stream, known.epoch, &entry).await?;
+                report.index_entries_put += 1;
+            }
+        }
+        Repair::DeleteIndex(key) => {
+            env.kv("INDEX")?.delete(&key).await?;
+            report.index_entries_deleted += 1;
+        }
+        Repair::DeleteObject(_) => {}
+    }
     Ok(())
 }

@@ -163,6 +163,8 @@ impl PageFill {
         self.known.pop_front();
         self.doubted = None;
         self.received_since = None;
+        self.segments_read += 1;
+        self.is_done |= self.segments_read >= PAGE_SEGMENTS_MAX;
         self.tell_lost_until(match self.command.query.order {
             Order::Asc => entry.last,
             Order::Desc => Seq::new(entry.first.get() - 1),
@@ -170,12 +172,12 @@ impl PageFill {
         self.is_done |= self.command.query.order == Order::Desc && self.is_at_oldest();
     }
 
-    /// A page tells of one gap. What else is missing is left to the next page.
     /// Segments that the page says are lost.
     pub fn segments_lost(&self) -> u64 {
         self.segments_lost
     }
 
+    /// A page tells of one gap. What else is missing is left to the next page.
     fn tell_lost_until(&mut self, reached: Seq) {
         self.segments_lost += 1;
         let Some(page) = &mut self.page else { return };

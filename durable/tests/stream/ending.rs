@@ -8,8 +8,8 @@ use relay_schemas::{
 };
 
 use crate::support::{
-    DAY_MS, NOW, RETENTION_MS, Relay, bye_line, check, connect, edge, event_alone, event_of_size, events, id,
-    page_command, refused, remember, sent_and_closed, sent_and_kept, webhook_lines,
+    DAY_MS, NOW, RETENTION_MS, Relay, bye_line, check, connect, edge, event_alone, event_of_size,
+    events, id, page_command, refused, remember, sent_and_closed, sent_and_kept, webhook_lines,
 };
 
 fn expiring(dialect: Dialect) -> Connect {

@@ -86,7 +86,7 @@ impl Platform {
             next = entry.last;
         }
         assert_eq!(next, log.sealed(), "segments end where the hot tail begins");
-        if log.hot_bytes() > HOT_BYTES_CHECKED && self.checks % 16 > 0 {
+        if log.hot_bytes() > HOT_BYTES_CHECKED && !self.checks.is_multiple_of(16) {
             return;
         }
         log.read(next, &mut |seq, record| {

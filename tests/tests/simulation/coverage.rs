@@ -68,6 +68,7 @@ marks! {
     Doubted,
     HandedOverToFollow,
     SentBackToHistory,
+    SentBackByAppend,
     ReaderStalled,
     ReaderVanished,
     ReaderResumed,

@@ -72,38 +72,35 @@ impl Object {
         Ok(Stream::load(self.storage.clone(), connections, self.settings, now, self.loads)?)
     }
 
-    /// Does what the stream has decided, in order.
+    /// Does what the stream has decided, in order. A socket that is gone takes nothing.
     pub(crate) fn execute(&mut self, commands: Vec<Command>) {
-        let stream = self.stream.as_ref().expect("it has just decided");
         for command in commands {
             match command {
                 Command::Send { connection, text } => {
-                    self.sockets.entry(connection).and_modify(|socket| {
-                        socket.send(text);
-                    })
+                    self.sockets.entry(connection).and_modify(|socket| socket.send(text));
                 }
-                Command::Remember { connection } => {
-                    let subscription = stream.connection(connection).expect("it is open");
-                    let text = serde_json::to_string(subscription).expect("plain fields");
-                    assert!(text.len() < 16 * 1024, "an attachment holds 16 KiB");
-                    self.sockets
-                        .entry(connection)
-                        .and_modify(|socket| socket.attachment = Some(text))
-                }
-                Command::Close { connection, code } => {
-                    assert!(stream.connection(connection).is_none(), "closed, and yet served");
-                    self.sockets.entry(connection).and_modify(|it| it.close(Closed::Bye(code)))
-                }
-                Command::ReadHistory { connection } => {
-                    assert!(stream.connection(connection).is_none(), "sent away, and yet served");
-                    self.sockets.entry(connection).and_modify(|it| it.close(Closed::History))
-                }
-                Command::Discard { keys } => {
-                    self.discarded.extend(keys);
-                    continue;
-                }
-            };
+                Command::Remember { connection } => self.remember(connection),
+                Command::Close { connection, code } => self.close(connection, Closed::Bye(code)),
+                Command::ReadHistory { connection } => self.close(connection, Closed::History),
+                Command::Discard { keys } => self.discarded.extend(keys),
+            }
         }
+    }
+
+    fn alive(&self) -> &Stream<MemoryStorage> {
+        self.stream.as_ref().expect("it has just decided")
+    }
+
+    fn remember(&mut self, connection: ConnectionId) {
+        let subscription = self.alive().connection(connection).expect("it is open");
+        let text = serde_json::to_string(subscription).expect("plain fields");
+        assert!(text.len() < 16 * 1024, "an attachment holds 16 KiB");
+        self.sockets.entry(connection).and_modify(|socket| socket.attachment = Some(text));
+    }
+
+    fn close(&mut self, connection: ConnectionId, closed: Closed) {
+        assert!(self.alive().connection(connection).is_none(), "closed, and yet served");
+        self.sockets.entry(connection).and_modify(|socket| socket.close(closed));
     }
 
     /// The shell sets the alarm earlier when something is due earlier.

@@ -9,7 +9,7 @@ use crate::{
     coverage::{Coverage, Mark},
     object::{Object, copy_of},
     oracle::Oracle,
-    profile::Profile,
+    profile::{MINUTE_MS, Profile},
     store::{Bucket, Index, Outcome, STALE_MS_MAX},
     trace::Trace,
 };
@@ -117,14 +117,16 @@ impl Platform {
         let outcome = self.objects[stream].run(self.now, run);
         self.objects[stream].storage.fail_after(u64::MAX, false);
         let answer = match outcome {
-            Err(StreamError::Storage(_)) => {
-                self.mark(if lands { Mark::StorageLanded } else { Mark::StorageLost });
-                Err(CallError::Failed)
-            }
+            Err(StreamError::Storage(_)) => Err(self.forget(stream, lands)),
             Err(StreamError::Refused(problem)) => Err(CallError::Refused(problem)),
             Ok((value, commands)) => match before {
                 Some(before) => Err(self.break_gate(stream, before)),
-                None => Ok(self.settle(stream, value, commands)),
+                None => {
+                    let sends_back = |one: &Command| matches!(one, Command::ReadHistory { .. });
+                    let is_by_append = !offered.is_empty() && commands.iter().any(sends_back);
+                    self.mark_if(is_by_append, Mark::SentBackByAppend);
+                    Ok(self.settle(stream, value, commands))
+                }
             },
         };
         self.check(stream, offered);
@@ -138,6 +140,17 @@ impl Platform {
             self.objects[stream].storage.fail_after(writes, lands);
         }
         lands
+    }
+
+    /// A shell may come back to what has perhaps landed.
+    fn forget(&mut self, stream: usize, lands: bool) -> CallError {
+        self.mark(if lands { Mark::StorageLanded } else { Mark::StorageLost });
+        if self.rng.bool() {
+            let again = self.now + MINUTE_MS;
+            let object = &mut self.objects[stream];
+            object.alarm_at = Some(object.alarm_at.map_or(again, |at| at.min(again)));
+        }
+        CallError::Failed
     }
 
     fn settle<T>(&mut self, stream: usize, value: T, commands: Vec<Command>) -> T {

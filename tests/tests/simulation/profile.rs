@@ -37,31 +37,8 @@ pub(crate) struct Profile {
 
 impl Profile {
     pub(crate) fn random(rng: &mut Rng) -> Self {
-        let is_calm = rng.u32(..8) == 0;
-        let mut fault = |least: u32, most: u32| match (is_calm, rng.u32(..3)) {
-            (true, _) | (_, 0) => 0,
-            _ => rng.u32(least..=most),
-        };
-        let faults = [
-            fault(10, 40),
-            fault(5, 30),
-            fault(20, 80),
-            fault(2, 8),
-            fault(2, 8),
-            fault(3, 10),
-            fault(15, 80),
-        ];
-        let [
-            call_fails,
-            storage_fails,
-            gate_breaks,
-            bucket_fails,
-            index_fails,
-            alarm_strays,
-            resets,
-        ] = faults;
         let large = *one_of(rng, &[0, 0, 0, 6]);
-        Self {
+        let mut profile = Self {
             streams: rng.usize(2..=3),
             steps: rng.usize(200..=500),
             settings: settings(rng, large > 0),
@@ -69,19 +46,31 @@ impl Profile {
             batch_max: *one_of(rng, &[1, 5, 5, 12]),
             large,
             large_bytes_max: *one_of(rng, &[40_000, 120_000, 300_000]),
-            call_fails,
-            storage_fails,
-            gate_breaks,
-            bucket_fails,
-            index_fails,
-            alarm_strays,
-            resets,
-            hand: *one_of(rng, &[0, 0, 0, 25]),
-            wipes: *one_of(rng, &[0, 0, 0, 0, 0, 0, 150]),
             long_waits: *one_of(rng, &[0, 15, 30, 60]),
             room_bytes: *one_of(rng, &[1, 700, 3_000, 256 * 1024]),
             credential_lives_ms: *one_of(rng, &[12 * HOUR_MS, 90 * 24 * HOUR_MS]),
+            ..Self::calm()
+        };
+        if rng.u32(..8) > 0 {
+            profile.draw_faults(rng);
         }
+        profile
+    }
+
+    /// Some of the faults, each as often as it likes.
+    fn draw_faults(&mut self, rng: &mut Rng) {
+        let mut fault = |rates: std::ops::RangeInclusive<u32>| {
+            if rng.u32(..3) == 0 { 0 } else { rng.u32(rates) }
+        };
+        self.call_fails = fault(10..=40);
+        self.storage_fails = fault(3..=30);
+        self.gate_breaks = fault(20..=80);
+        self.bucket_fails = fault(1..=8);
+        self.index_fails = fault(1..=8);
+        self.alarm_strays = fault(3..=10);
+        self.resets = fault(15..=80);
+        self.hand = *one_of(rng, &[0, 0, 0, 25]);
+        self.wipes = *one_of(rng, &[0, 0, 0, 0, 0, 0, 150]);
     }
 
     /// Many small events at once, and readers that take none: who is slow is ended.
@@ -101,17 +90,43 @@ impl Profile {
         }
     }
 
+    /// A world in which nothing fails.
+    fn calm() -> Self {
+        Self {
+            streams: 0,
+            steps: 0,
+            settings: StreamSettings::default(),
+            offered_max: 0,
+            batch_max: 0,
+            large: 0,
+            large_bytes_max: 0,
+            call_fails: 0,
+            storage_fails: 0,
+            gate_breaks: 0,
+            bucket_fails: 0,
+            index_fails: 0,
+            alarm_strays: 0,
+            resets: 0,
+            hand: 0,
+            wipes: 0,
+            long_waits: 0,
+            room_bytes: 0,
+            credential_lives_ms: 0,
+        }
+    }
+
     /// Nothing more fails.
     pub(crate) fn calm_down(&mut self) {
-        self.call_fails = 0;
-        self.storage_fails = 0;
-        self.gate_breaks = 0;
-        self.bucket_fails = 0;
-        self.index_fails = 0;
-        self.alarm_strays = 0;
-        self.resets = 0;
-        self.hand = 0;
-        self.wipes = 0;
+        *self = Self {
+            streams: self.streams,
+            steps: self.steps,
+            settings: self.settings,
+            offered_max: self.offered_max,
+            batch_max: self.batch_max,
+            room_bytes: self.room_bytes,
+            credential_lives_ms: self.credential_lives_ms,
+            ..Self::calm()
+        };
     }
 }
 

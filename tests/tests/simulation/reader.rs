@@ -88,8 +88,9 @@ impl Reader {
         matches!(self.next, Next::Follow(_))
     }
 
+    /// Whether it has everything and waits for more at the object.
     pub(crate) fn has_all(&self, platform: &Platform) -> bool {
-        self.channel.is_empty() && self.witness.has_all(platform)
+        self.channel.is_empty() && self.is_following() && self.witness.has_all(platform)
     }
 
     /// The reader's own doings: it stalls, vanishes, or is ended as planned.

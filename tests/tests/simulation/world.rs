@@ -53,7 +53,7 @@ pub(crate) fn run(seed: u64, prints: bool) -> Report {
 impl World {
     fn new(seed: u64, prints: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let profile = match rng.u32(..25) {
+        let profile = match rng.u32(..20) {
             0 => Profile::flood(&mut rng),
             _ => Profile::random(&mut rng),
         };
@@ -93,7 +93,7 @@ impl World {
     fn pass_time(&mut self) {
         let rng = &mut self.platform.rng;
         let waits_ms = match self.platform.profile.long_waits {
-            0 => rng.u64(..SECOND_MS),
+            0 => rng.u64(..3 * SECOND_MS),
             often if rng.u32(..often) == 0 => rng.u64(..4 * HOUR_MS),
             _ => *one_of(rng, &[0, 0, 1, 10, 100, SECOND_MS, 10 * SECOND_MS]),
         };

@@ -10,6 +10,9 @@ pub(super) fn rebuild(
     stream: &StreamKey,
     rebuilt: &Rebuilt,
 ) -> Result<()> {
+    // The new incarnation first: whatever fails behind it, no old cursor names another event.
+    let stream = Some(stream.clone());
+    storage.save_head(&LogHead { epoch: rebuilt.epoch, trimmed: Seq::ZERO, stream })?;
     for one in &rebuilt.moves {
         shift(storage, one)?;
     }
@@ -26,8 +29,7 @@ pub(super) fn rebuild(
         let last = integer(last.entry.last.get());
         storage.write("DELETE FROM log WHERE last <= ?", vec![last])?;
     }
-    let stream = Some(stream.clone());
-    storage.save_head(&LogHead { epoch: rebuilt.epoch, trimmed: Seq::ZERO, stream })
+    Ok(())
 }
 
 fn shift(storage: &SqlLogStorage, one: &Move) -> Result<()> {

@@ -85,8 +85,9 @@ pub(super) fn oldest_appended_at(storage: &SqlLogStorage) -> Result<Option<UnixM
 pub(super) fn appended_until(storage: &SqlLogStorage, at: UnixMillis) -> Result<Vec<SegmentEntry>> {
     entries(
         storage,
-        "SELECT entry FROM segment WHERE entry IS NOT NULL AND appended_at_max <= ? ORDER BY first",
-        vec![integer(at.get())],
+        "SELECT entry FROM segment WHERE entry IS NOT NULL AND first < COALESCE(
+           (SELECT MIN(first) FROM segment WHERE appended_at_max > ?1), ?2) ORDER BY first",
+        vec![integer(at.get()), integer(Seq::MAX.get())],
     )
 }
 
