@@ -9,7 +9,7 @@ use crate::{
     coverage::{Coverage, Mark},
     object::{Object, copy_of},
     oracle::Oracle,
-    profile::{MINUTE_MS, Profile},
+    profile::{MINUTE_MS, Profile, one_of},
     store::{Bucket, Index, Outcome, STALE_MS_MAX},
     trace::Trace,
 };
@@ -136,7 +136,7 @@ impl Platform {
     fn arm(&mut self, stream: usize) -> bool {
         let lands = self.rng.bool();
         if self.one_in(self.profile.storage_fails) {
-            let writes = self.rng.u64(..4);
+            let writes = *one_of(&mut self.rng, &[0, 0, 0, 1, 2, 3]);
             self.objects[stream].storage.fail_after(writes, lands);
         }
         lands
@@ -208,7 +208,7 @@ impl Platform {
 
     /// A listing as it was some time ago, or none at all.
     pub(crate) fn list(&mut self, prefix: &str) -> Vec<relay_schemas::SegmentEntry> {
-        if self.one_in(self.profile.index_fails) {
+        if self.one_in(self.profile.list_fails) {
             self.mark(Mark::ListFailed);
             return Vec::new();
         }

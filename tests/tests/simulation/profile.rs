@@ -23,6 +23,8 @@ pub(crate) struct Profile {
     pub(crate) gate_breaks: u32,
     pub(crate) bucket_fails: u32,
     pub(crate) index_fails: u32,
+    /// Listings fail to the end: nobody depends on them.
+    pub(crate) list_fails: u32,
     pub(crate) alarm_strays: u32,
     /// One step in so many resets an object, or lets it hibernate.
     pub(crate) resets: u32,
@@ -63,10 +65,11 @@ impl Profile {
             if rng.u32(..3) == 0 { 0 } else { rng.u32(rates) }
         };
         self.call_fails = fault(10..=40);
-        self.storage_fails = fault(3..=30);
+        self.storage_fails = fault(2..=15);
         self.gate_breaks = fault(20..=80);
         self.bucket_fails = fault(1..=8);
         self.index_fails = fault(1..=8);
+        self.list_fails = fault(2..=8);
         self.alarm_strays = fault(3..=10);
         self.resets = fault(15..=80);
         self.hand = *one_of(rng, &[0, 0, 0, 25]);
@@ -105,6 +108,7 @@ impl Profile {
             gate_breaks: 0,
             bucket_fails: 0,
             index_fails: 0,
+            list_fails: 0,
             alarm_strays: 0,
             resets: 0,
             hand: 0,
@@ -123,6 +127,7 @@ impl Profile {
             settings: self.settings,
             offered_max: self.offered_max,
             batch_max: self.batch_max,
+            list_fails: self.list_fails,
             room_bytes: self.room_bytes,
             credential_lives_ms: self.credential_lives_ms,
             ..Self::calm()
