@@ -36,7 +36,7 @@ pub use replay::{Fetched, Replay, ReplayStep, SegmentObject};
 pub use routing::{Route, Rule, route};
 pub use sealing::{SealJob, Sealing, StreamSettings};
 pub use segment::{EncodedSegment, SegmentEncoder, SegmentError, SegmentReader};
-pub use storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan, SegmentRow};
+pub use storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan, SegmentIds, SegmentRow};
 pub use stream::Stream;
 pub use subscription::Subscription;
 pub use sweep::{FoundObject, KnownHistory, Repair, Sweep, sweep};

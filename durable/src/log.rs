@@ -128,7 +128,7 @@ impl<S: LogStorage> Log<S> {
         })?;
         self.storage.visit_segments_newest_first(&mut |segment| {
             is_recent(segment.appended_at_max)
-                && recent.add_older(segment.entry.first, &segment.ids, segment.appended_at_max)
+                && recent.add_older(segment.first, &segment.ids, segment.appended_at_max)
         })
     }
 

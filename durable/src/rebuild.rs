@@ -1,6 +1,6 @@
 //! Restores a stream's index from R2 alone, after its storage was lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use relay_schemas::{
     Epoch, EventId, SegmentEntry, SegmentName, SegmentOrigin, Seq, StreamKey, UnixMillis, record_id,
@@ -73,18 +73,20 @@ pub(crate) fn plan<S: LogStorage>(
 ) -> Result<Rebuilt, S::Error> {
     found.sort_by_key(|one| (one.name.epoch, one.name.first, std::cmp::Reverse(one.name.last)));
     let known = known_segments(log)?;
+    // By ids, because an object that the index doesn't name may hold what stands elsewhere under
+    // other positions: in rows whose seal was never completed, or in a segment made of them since.
+    let mut standing = ids_of_hot_tail(log)?;
+    let indexed = found.iter().filter(|one| known.contains_key(&one.name.to_string()));
+    standing.extend(indexed.flat_map(|one| &one.ids));
     let mut rebuilt = Rebuilt { epoch, segments: Vec::new(), moves: Vec::new() };
     let mut next = Seq::ZERO.next();
-    let mut covered: Option<(Epoch, Seq)> = None;
     let mut appended_at_max = UnixMillis::default();
     for one in found {
-        let at = (one.name.epoch, one.name.last);
         let place = known.get(&one.name.to_string());
-        let is_covered = covered.is_some_and(|covered| covered.0 == at.0 && covered.1 >= at.1);
-        if is_covered || (place.is_none() && stands_elsewhere(log, &one)?) {
+        if place.is_none() && one.ids.iter().all(|id| standing.contains(id)) {
             continue;
         }
-        covered = Some(at);
+        standing.extend(&one.ids);
         if let Some((first, last)) = place {
             rebuilt.moves.push(Move { first: *first, last: *last, to: next });
         }
@@ -109,16 +111,16 @@ fn known_segments<S: LogStorage>(log: &Log<S>) -> Result<BTreeMap<String, (Seq, 
     Ok(places.collect())
 }
 
-/// Whether the events of an object that the index doesn't name are in the stream all the same: it
-/// was put there by a seal that was never completed, and its rows live on.
-fn stands_elsewhere<S: LogStorage>(log: &Log<S>, found: &FoundSegment) -> Result<bool, S::Error> {
-    let ends = [found.ids.first(), found.ids.last()];
-    for id in ends.into_iter().flatten() {
-        if log.position_of(*id)?.is_none() {
-            return Ok(false);
+fn ids_of_hot_tail<S: LogStorage>(log: &Log<S>) -> Result<BTreeSet<EventId>, S::Error> {
+    let mut ids = BTreeSet::new();
+    log.storage().visit_newest_first(&mut |row| {
+        let is_hot = row.first > log.sealed();
+        if is_hot {
+            ids.extend(row.ids);
         }
-    }
-    Ok(true)
+        is_hot
+    })?;
+    Ok(ids)
 }
 
 fn moved(found: FoundSegment, first: Seq, appended_at_max: UnixMillis) -> SegmentRow {

@@ -71,6 +71,17 @@ pub struct SegmentRow {
     pub appended_at_max: UnixMillis,
 }
 
+/// What an object that wakes reads of a segment: a history can have thousands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentIds {
+    /// Position of the first event.
+    pub first: Seq,
+    /// The events' ids, in order.
+    pub ids: Vec<EventId>,
+    /// When the last of its events was written.
+    pub appended_at_max: UnixMillis,
+}
+
 /// The storage of one stream. Every call is synchronous, and calls without an await between them
 /// become durable together: a Durable Object's SQLite guarantees both.
 ///
@@ -126,10 +137,10 @@ pub trait LogStorage {
     fn oldest_segment_appended_at(&self) -> Result<Option<UnixMillis>, Self::Error>;
     /// The oldest segments, as far as all of their events were written at or before `at`.
     fn segments_appended_until(&self, at: UnixMillis) -> Result<Vec<SegmentEntry>, Self::Error>;
-    /// Segments with their ids from the newest to the oldest, until `visit` answers `false`.
+    /// The ids in segments from the newest to the oldest, until `visit` answers `false`.
     fn visit_segments_newest_first(
         &self,
-        visit: &mut dyn FnMut(SegmentRow) -> bool,
+        visit: &mut dyn FnMut(SegmentIds) -> bool,
     ) -> Result<(), Self::Error>;
     /// How many segments there are, and the bytes of their objects.
     fn segment_totals(&self) -> Result<(u64, u64), Self::Error>;

@@ -5,7 +5,7 @@ use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 use relay_schemas::{EdgeId, EventId, SegmentEntry, Seq, StoredReport, StreamKey, UnixMillis};
 
 use crate::rebuild::Rebuilt;
-use crate::storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan, SegmentRow};
+use crate::storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan, SegmentIds, SegmentRow};
 
 /// The write that was made to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -203,9 +203,15 @@ impl LogStorage for MemoryStorage {
 
     fn visit_segments_newest_first(
         &self,
-        visit: &mut dyn FnMut(SegmentRow) -> bool,
+        visit: &mut dyn FnMut(SegmentIds) -> bool,
     ) -> Result<(), StorageFault> {
-        let _ = self.state.borrow().segments.values().rev().all(|segment| visit(segment.clone()));
+        let state = self.state.borrow();
+        let mut newest_first = state.segments.iter().rev().map(|(first, row)| SegmentIds {
+            first: *first,
+            ids: row.ids.clone(),
+            appended_at_max: row.appended_at_max,
+        });
+        let _ = newest_first.all(visit);
         Ok(())
     }
 

@@ -325,4 +325,61 @@ mod tests {
         assert_eq!(read(r#"{"type":"credit","bytes":5}"#), ClientMessage::Credit { bytes: 5 });
         assert_eq!(read(r#"{"type":"later","x":1}"#), ClientMessage::Unknown);
     }
+
+    /// Segments of these ranges, in a history that is sealed up to 20.
+    fn offer(ranges: &[(u64, u64)]) -> HistoryOffer {
+        let cursor = |seq| Cursor {
+            epoch: crate::cursor::Epoch::new(UnixMillis::new(1), 1),
+            seq: Seq::new(seq),
+        };
+        let entry = |(first, last): &(u64, u64)| SegmentEntry {
+            first: Seq::new(*first),
+            last: Seq::new(*last),
+            received_at_min: UnixMillis::new(1),
+            received_at_max: UnixMillis::new(1),
+            bytes: 1,
+            raw_bytes: 1,
+            sha256: crate::signature::Sha256Digest::of(&[b"x"]),
+            origin: None,
+        };
+        HistoryOffer {
+            after: cursor(0),
+            oldest: cursor(0),
+            sealed: cursor(20),
+            tail: cursor(25),
+            received_since: None,
+            gap: None,
+            segments: ranges.iter().map(entry).collect(),
+        }
+    }
+
+    #[test]
+    fn segments_follow_the_position_and_one_another_or_the_hole_is_told() {
+        let check = |position, ranges: &[(u64, u64)], lost_until: Option<u64>, kept: usize| {
+            let mut found = offer(ranges);
+            let lost = found.bridge_hole(Seq::new(position));
+            assert_eq!(lost, lost_until.map(Seq::new), "{position} {ranges:?}");
+            assert_eq!(found, offer(&ranges[..kept]), "{position} {ranges:?}");
+        };
+        let whole = [(1, 3), (4, 4), (5, 20)];
+        check(0, &whole, None, 3);
+        check(2, &whole, None, 3);
+        check(3, &whole[1..], None, 2);
+        check(20, &[], None, 0);
+        check(25, &[], None, 0);
+        // At the beginning.
+        check(0, &whole[1..], Some(3), 2);
+        check(3, &[(5, 20)], Some(4), 1);
+        check(0, &[(2, 4), (6, 20)], Some(1), 1);
+        // In the middle: what is behind it comes with the next offer.
+        check(0, &[(1, 3), (5, 20)], None, 1);
+        check(1, &[(1, 3), (4, 6), (8, 9), (10, 20)], None, 2);
+        check(9, &[(8, 9), (10, 20)], None, 0);
+        // No segment at all.
+        check(0, &[], Some(20), 0);
+        check(19, &[], Some(20), 0);
+        // What overlaps is no hole.
+        check(0, &[(1, 3), (2, 6), (7, 20)], None, 3);
+        check(0, &[(1, 6), (2, 5), (6, 20)], None, 1);
+    }
 }

@@ -46,7 +46,7 @@ pub const LOG_ROW_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of records up to which the newest row is extended by the next append instead of writing
 /// another: a row that gathers events is deleted once for all of them. Small, because SQLite
 /// writes the whole row again each time.
-pub const LOG_ROW_EXTENDED_BYTES_MAX: usize = 32 * 1024;
+pub const LOG_ROW_EXTENDED_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of records in the hot tail that are sealed at once, by default.
 pub const SEAL_BYTES_DEFAULT: u64 = 1024 * 1024;
@@ -56,9 +56,9 @@ pub const SEAL_BYTES_DEFAULT: u64 = 1024 * 1024;
 /// some before they are sealed.
 pub const SEAL_AGE_DEFAULT_S: u64 = 24 * 3600;
 
-/// A hot tail is sealed by age only from this share of the bytes that seal it at once, 64 KiB by
-/// default. What stays below is left to retention, at two row writes for an event.
-pub const SEAL_AGE_SHARE: u64 = 16;
+/// A hot tail is sealed by age only from this share of the bytes that seal it at once, 256 KiB by
+/// default. What stays below is left to retention.
+pub const SEAL_AGE_SHARE: u64 = 4;
 
 /// Bytes of records that one segment gathers; a single row may be larger. It is encoded in the
 /// object's memory.
@@ -76,7 +76,7 @@ pub const HOT_TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 pub const SEAL_RETRY_MS: (u64, u64) = (2_000, 300_000);
 
 /// Segments that an object names in one answer; what follows is found in KV, or asked for again.
-pub const SEGMENTS_OFFERED_MAX: usize = 100;
+pub const SEGMENTS_OFFERED_MAX: usize = 32;
 
 /// Bytes of one append from the consumer to an object, a bound on memory for both.
 pub const APPEND_BYTES_MAX: usize = 8 * 1024 * 1024;

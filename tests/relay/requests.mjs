@@ -7,6 +7,7 @@ import { DatabaseSync } from "node:sqlite";
 import { workerdProcesses } from "./processes.mjs";
 
 const LIST_PAGE_LENGTH = 1000;
+const SQL_LIMIT_MS = 5000;
 
 export async function answerRequest(relay, line) {
 	let id;
@@ -43,6 +44,17 @@ const HANDLERS = {
 		});
 	},
 
+	// The same for an object that may not be in memory → whether it was. Doesn't wake it.
+	async evict_if_running(relay, request) {
+		try {
+			await HANDLERS.evict(relay, request);
+			return { was_running: true };
+		} catch (error) {
+			if (!String(error?.message).includes("not currently running")) throw error;
+			return { was_running: false };
+		}
+	},
+
 	// {class} → ids of the objects that have stored anything.
 	async objects(relay, request) {
 		const ids = await relay.miniflare.listDurableObjectIds(request.class, relay.config.name);
@@ -54,7 +66,8 @@ const HANDLERS = {
 	async sql(relay, request) {
 		const file = await storageFile(relay, request);
 		if (!fs.existsSync(file)) return { rows: null };
-		const database = new DatabaseSync(file, { readOnly: true });
+		// workerd locks it for a moment when it finds a log that another one has left.
+		const database = new DatabaseSync(file, { readOnly: true, timeout: SQL_LIMIT_MS });
 		try {
 			return { rows: database.prepare(request.query).all(...(request.bindings ?? [])) };
 		} finally {

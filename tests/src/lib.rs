@@ -9,6 +9,7 @@
 mod answer;
 mod edge;
 mod frames;
+mod history;
 mod paths;
 mod reader;
 mod relay;
@@ -18,6 +19,7 @@ mod webhook;
 pub use answer::Answer;
 pub use edge::{ClientProcess, EnrolledEdge};
 pub use frames::{Ended, FrameReader, ReadFrame};
+pub use history::{SentEvent, StoredHistory, bulk_plan, page_through};
 pub use paths::{client_binary, node_binary, root};
 pub use reader::{HttpReader, ReaderLine, SocketReader};
 pub use relay::{ADMIN_TOKEN, Relay, RelayOptions, SECRET_CURRENT, SECRET_PREVIOUS, SIGNING_KEYS};

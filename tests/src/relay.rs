@@ -12,7 +12,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::{edge::EnrolledEdge, paths, until, webhook::SignedWebhook};
+use crate::{WAIT_LIMIT, edge::EnrolledEdge, paths, until, webhook::SignedWebhook};
 
 /// The webhook secret that signs now.
 pub const SECRET_CURRENT: &str = "lin_whs_current";
@@ -139,6 +139,30 @@ impl Relay {
         Self::start_on(options, state, port).await
     }
 
+    /// Kills workerd without warning. Miniflare starts another on the same storage and the same
+    /// port: see [`Relay::restarted`]. What waits in the local queue is lost here, too.
+    pub fn kill_workerd(&self) {
+        kill_process(self.workerd_pid);
+    }
+
+    /// Waits until another workerd answers in the place of the one that was killed.
+    pub async fn restarted(&mut self) {
+        let (killed, started) = (u64::from(self.workerd_pid), Instant::now());
+        self.workerd_pid = loop {
+            let info = self.ask(json!({ "op": "info" })).await;
+            if let Some(pid) = info["workerd_pid"].as_u64().filter(|pid| *pid != killed) {
+                break u32::try_from(pid).unwrap();
+            }
+            assert!(started.elapsed() < WAIT_LIMIT, "no other workerd was started");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        until("the relay's health after a restart", async || {
+            let answer = self.http.get(format!("{}/health", self.url)).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
     /// The directory that holds what is stored, and the log, `relay.log`.
     pub fn state_path(&self) -> &Path {
         self.state.path()
@@ -151,7 +175,10 @@ impl Relay {
 
     /// Asks the process around workerd; `tests/relay/requests.mjs` lists what.
     pub async fn ask(&mut self, request: Value) -> Value {
-        self.stdin.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        // Node.js takes these two for the ends of lines as well.
+        let line =
+            request.to_string().replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
         let answer = self.stdout.next_line().await.unwrap().expect("the relay has ended");
         let answer: Value = serde_json::from_str(&answer).unwrap();
         assert_eq!(answer["ok"], true, "{request}: {answer}");

@@ -5,7 +5,9 @@ mod values;
 
 use std::{cell::Cell, rc::Rc};
 
-use relay_durable::{LogHead, LogRow, LogStorage, Rebuilt, RowIndex, SealPlan, SegmentRow};
+use relay_durable::{
+    LogHead, LogRow, LogStorage, Rebuilt, RowIndex, SealPlan, SegmentIds, SegmentRow,
+};
 use relay_schemas::{EdgeId, EventId, SegmentEntry, Seq, StoredReport, StreamKey, UnixMillis};
 use worker::{Error, Result, SqlCursor, SqlStorage as PlatformSql, SqlStorageValue as Value};
 
@@ -259,7 +261,7 @@ impl LogStorage for SqlLogStorage {
         segments::appended_until(self, at)
     }
 
-    fn visit_segments_newest_first(&self, visit: &mut dyn FnMut(SegmentRow) -> bool) -> Result<()> {
+    fn visit_segments_newest_first(&self, visit: &mut dyn FnMut(SegmentIds) -> bool) -> Result<()> {
         segments::visit_newest_first(self, visit)
     }
 

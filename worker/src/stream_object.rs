@@ -6,8 +6,8 @@ use std::{
 
 use relay_durable::{Connected, ConnectionId, LogStorage, Stream, StreamError, Subscription};
 use relay_schemas::{
-    Append, Connect, Counter, EdgeId, EventId, OnGap, PageCommand, Problem, Start, StatusCommand,
-    StreamKey, UnixMillis,
+    Append, ByeCode, Connect, Counter, EdgeId, EventId, OnGap, PageCommand, Problem, Start,
+    StatusCommand, StreamKey, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -133,6 +133,9 @@ impl DurableObject for StreamObject {
             Err(StreamError::Storage(error)) => {
                 // What is in memory may be wrong now: the next call loads again.
                 self.core.replace(None);
+                if path == "/rebuild" {
+                    self.send_all_away();
+                }
                 log::platform_error("stream_storage_failed", "", &error);
                 respond::problem(&respond::unavailable())
             }
@@ -389,6 +392,15 @@ impl StreamObject {
         });
         log::line(log::Level::Warn, "stream_rebuilt", "", report.clone());
         answer(respond::json(200, &report))
+    }
+
+    /// A rebuild that failed may have landed: no reader may go on at positions of before.
+    fn send_all_away(&self) {
+        let code = ByeCode::Reconnect;
+        for ws in self.state.get_websockets() {
+            let _ = ws.serialize_attachment(());
+            let _ = ws.close(Some(code.close_code()), Some(code.as_str()));
+        }
     }
 
     async fn forget(&self, ws: &WebSocket) -> Result<()> {

@@ -1,5 +1,6 @@
 use std::{ops::Range, str};
 
+use memchr::memchr;
 use relay_schemas::{SegmentEntry, Seq, Sha256Digest};
 
 use super::{SegmentError, decoder::Decoder};
@@ -97,8 +98,7 @@ impl SegmentReader {
     /// Takes a line, without its line break, off the buffer.
     fn take_line(&mut self) -> Result<Option<Range<usize>>, SegmentError> {
         loop {
-            let unsearched = &self.buffer[self.searched..];
-            if let Some(length) = unsearched.iter().position(|byte| *byte == b'\n') {
+            if let Some(length) = memchr(b'\n', &self.buffer[self.searched..]) {
                 let line = self.line_start..self.searched + length;
                 self.searched = line.end + 1;
                 self.line_start = self.searched;

@@ -4,7 +4,7 @@
 //! Method: a stream over a bucket in memory, stopped at every step and loaded again; every write
 //! made to fail in both ways; hot tail and segments together against the plain list.
 
-use relay_durable::{Resolved, SealPlan, StreamSettings};
+use relay_durable::{LogStorage, Resolved, SealPlan, StreamSettings};
 use relay_schemas::{
     Dialect,
     Disposition::{Appended, Duplicate},
@@ -571,4 +571,34 @@ fn what_is_not_due_is_not_sealed() {
     assert!(relay.stream.seal_next(NOW).unwrap().is_none());
     relay.append(&[event_of_size(2, 300)]);
     assert!(relay.stream.seal_next(NOW).unwrap().is_some());
+}
+
+#[test]
+fn a_log_of_an_earlier_version_is_sealed_once_it_has_learnt_its_name() {
+    for reads in [false, true] {
+        let (storage, mut log) = new_log();
+        log.append(&events(1..=3), NOW).unwrap();
+        assert_eq!(storage.load_head().unwrap().unwrap().stream, None);
+        let mut relay = Relay::sealing_at_once();
+        relay.storage = storage;
+        relay.reload();
+        assert!(relay.stream.seal_next(NOW).unwrap().is_none(), "a segment needs a name");
+        assert_eq!(relay.stream.log().plan(), None);
+        assert!(relay.stream.next_alarm().unwrap() >= NOW + RETENTION_MS, "retention alone");
+        let mut source = events(1..=3);
+        if reads {
+            relay.connect(1, &connect(Dialect::WebSocket, Start::Now));
+        } else {
+            relay.append(&events(4..=4));
+            source.extend(events(4..=4));
+        }
+        assert_eq!(relay.stream.next_alarm(), Some(NOW));
+        relay.reload();
+        assert_eq!(relay.stream.log().epoch(), cursor(0).epoch, "it stays the same incarnation");
+        let [entry] = <[SegmentEntry; 1]>::try_from(relay.seal()).unwrap();
+        assert_eq!((entry.first.get(), entry.last.get()), (1, source.len() as u64));
+        check_contents(&relay, &source, &format!("{reads}"));
+        relay.reload();
+        check_contents(&relay, &source, &format!("{reads} after a reload"));
+    }
 }

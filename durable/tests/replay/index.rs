@@ -133,6 +133,6 @@ fn positions_behind_the_listed_ones_are_found_by_the_next_listing() {
     assert_eq!(reading.lines[1..], lines_after(&batches.concat(), 0));
     assert_eq!(
         reading.steps[OFFERED as usize..],
-        ["list", "fetch 101", "fetch 9001", "list", "fetch 10501", "ask"]
+        ["list", "fetch 33", "fetch 9001", "list", "fetch 10501", "ask"]
     );
 }

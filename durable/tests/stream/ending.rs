@@ -160,7 +160,7 @@ fn the_alarm_is_for_sealing_retention_and_direct_readers() {
         relay.now = NOW + 10;
         relay.alarm();
         assert_eq!(alarm(&relay), Some(NOW + 90 * DAY_MS));
-        relay.append(&[event_of_size(1, 100_000)]);
+        relay.append(&[event_of_size(1, 300_000)]);
         assert_eq!(alarm(&relay), Some(relay.now + SEAL_AGE_DEFAULT_S * 1000));
         let appended_at = relay.now;
         relay.now = appended_at + SEAL_AGE_DEFAULT_S * 1000;

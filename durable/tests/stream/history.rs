@@ -305,7 +305,7 @@ fn sealing_is_due_by_size_at_once_and_by_age_later() {
 
 #[test]
 fn a_small_hot_tail_is_not_sealed_however_old_it_is() {
-    let settings = StreamSettings { seal_bytes: 16_000, seal_age_ms: HOUR_MS, ..AT_ONCE };
+    let settings = StreamSettings { seal_bytes: 4_000, seal_age_ms: HOUR_MS, ..AT_ONCE };
     check_with(settings, |mut relay| {
         relay.append(&[event_of_size(1, 500)]);
         relay.now = NOW + DAY_MS;
@@ -323,7 +323,7 @@ fn a_small_hot_tail_is_not_sealed_however_old_it_is() {
 #[test]
 fn what_was_begun_is_due_at_once_after_a_reload() {
     let mut relay = Relay::new();
-    relay.append(&[event_of_size(1, 100_000)]);
+    relay.append(&[event_of_size(1, 300_000)]);
     relay.now = NOW + DAY_MS;
     assert!(relay.stream.seal_next(relay.now).unwrap().is_some());
     relay.now = NOW + 1;

@@ -185,6 +185,7 @@ impl AlarmTask {
     fn fail(&mut self, platform: &mut Platform) -> AlarmState {
         let failed = |stream: &mut relay_durable::Stream<_>, now| {
             stream.seal_failed(now);
+            assert!(stream.seal_next(now)?.is_none(), "tried again at once");
             Ok(((), vec![]))
         };
         // A gate that breaks here only forgets that it failed.

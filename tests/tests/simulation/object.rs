@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use relay_durable::{
-    Command, ConnectionId, LogStorage, Stream, StreamError, StreamSettings, Subscription,
+    Command, ConnectionId, LogStorage, SegmentRow, Stream, StreamError, StreamSettings,
+    Subscription,
     test_storage::{MemoryStorage, StorageFault},
 };
-use relay_schemas::{StreamKey, UnixMillis};
+use relay_schemas::{Seq, StreamKey, UnixMillis};
 
 use crate::socket::{Closed, Socket};
 
@@ -140,11 +141,15 @@ fn fill(copy: &mut MemoryStorage, original: &MemoryStorage) -> Result<(), Storag
     for first in positions {
         copy.insert(&original.row_at(first)?.expect("a row that was visited"))?;
     }
-    let mut segments = Vec::new();
+    let mut runs = Vec::new();
     original.visit_segments_newest_first(&mut |segment| {
-        segments.push(segment);
+        runs.push(segment);
         true
     })?;
-    segments.iter().try_for_each(|segment| copy.save_segment(segment))?;
+    let entries = original.segments_after(Seq::ZERO, usize::MAX)?;
+    for (entry, run) in entries.into_iter().zip(runs.into_iter().rev()) {
+        let (ids, appended_at_max) = (run.ids, run.appended_at_max);
+        copy.save_segment(&SegmentRow { entry, ids, appended_at_max })?;
+    }
     copy.save_plan(original.load_plan()?)
 }

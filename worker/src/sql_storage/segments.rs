@@ -1,4 +1,4 @@
-use relay_durable::{SealPlan, SegmentRow};
+use relay_durable::{SealPlan, SegmentIds, SegmentRow};
 use relay_schemas::{SegmentEntry, Seq, UnixMillis};
 use worker::{Result, SqlStorageValue as Value};
 
@@ -93,14 +93,14 @@ pub(super) fn appended_until(storage: &SqlLogStorage, at: UnixMillis) -> Result<
 
 pub(super) fn visit_newest_first(
     storage: &SqlLogStorage,
-    visit: &mut dyn FnMut(SegmentRow) -> bool,
+    visit: &mut dyn FnMut(SegmentIds) -> bool,
 ) -> Result<()> {
-    let query = "SELECT entry, appended_at_max, ids FROM segment WHERE entry IS NOT NULL
+    let query = "SELECT first, appended_at_max, ids FROM segment WHERE entry IS NOT NULL
          ORDER BY first DESC";
     for row in rows(&storage.sql.exec(query, vec![])?) {
         let row = row?;
-        let segment = SegmentRow {
-            entry: serde_json::from_str(text(&row, 0)?)?,
+        let segment = SegmentIds {
+            first: Seq::new(number(&row, 0)?),
             ids: ids_of(row.get(2))?,
             appended_at_max: UnixMillis::new(number(&row, 1)?),
         };

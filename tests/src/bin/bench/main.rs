@@ -3,25 +3,35 @@
 //! Each is measured against a floor in the same run where it can be: a small JavaScript Worker in
 //! the same workerd that verifies the same signature and pushes straight to a socket, storing and
 //! queueing nothing. Arguments choose parts: throughput, latency, readers, storage, client, peer,
-//! worker, codec.
+//! worker, codec, replay, cold, cost, idle, flood. A word with `=` makes one of them smaller or
+//! longer: `events=20000 segments=200 minutes=10`.
 
 #![allow(clippy::cast_precision_loss, reason = "rates and ratios for people")]
 
 mod client;
 mod codec;
+mod cold;
+mod cost;
 mod figures;
+mod fill;
+mod flood;
 mod footprint;
+mod history_reader;
+mod idle;
 mod latency;
 mod load;
+mod options;
 mod peer;
 mod readers;
+mod replay;
 mod storage;
 mod throughput;
+mod traffic;
 
 #[tokio::main]
 async fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).collect();
-    let is_chosen = |part: &str| chosen.is_empty() || chosen.iter().any(|name| name == part);
+    let options = options::Options::read();
+    let is_chosen = |part: &str| options.is_chosen(part);
     describe_machine();
     if is_chosen("worker") {
         footprint::run().await;
@@ -46,6 +56,26 @@ async fn main() {
     }
     if is_chosen("throughput") {
         throughput::run().await;
+    }
+    run_history(&options).await;
+}
+
+/// The parts about what is sealed, and what all costs.
+async fn run_history(options: &options::Options) {
+    if options.is_chosen("replay") {
+        replay::run(options).await;
+    }
+    if options.is_chosen("cold") {
+        cold::run(options).await;
+    }
+    if options.is_chosen("cost") {
+        cost::run().await;
+    }
+    if options.is_chosen("idle") {
+        idle::run().await;
+    }
+    if options.is_chosen("flood") {
+        flood::run(options).await;
     }
 }
 

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use relay_durable::{Log, LogStorage, test_storage::MemoryStorage};
+use relay_durable::{Log, test_storage::MemoryStorage};
 use relay_schemas::{EventId, NewEvent, UnixMillis};
 use relay_tests::Relay;
 
