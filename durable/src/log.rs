@@ -33,7 +33,8 @@ pub struct Log<S> {
     sealed: Seq,
     tail: Seq,
     plan: Option<SealPlan>,
-    recent: RecentIds,
+    /// Read when they are first needed: whoever only reads doesn't wait for them.
+    recent: Option<RecentIds>,
     hot: HotTail,
     oldest_appended_at: Option<UnixMillis>,
 }
@@ -67,13 +68,12 @@ impl<S: LogStorage> Log<S> {
             sealed: Seq::ZERO,
             tail: Seq::ZERO,
             plan,
-            recent: RecentIds::default(),
+            recent: None,
             hot: HotTail::default(),
             oldest_appended_at: None,
         };
         log.find_bounds()?;
         log.measure()?;
-        log.remember_recent(now)?;
         Ok(log)
     }
 
@@ -116,20 +116,20 @@ impl<S: LogStorage> Log<S> {
         Ok(())
     }
 
-    fn remember_recent(&mut self, now: UnixMillis) -> Result<(), S::Error> {
-        let (recent, sealed) = (&mut self.recent, self.sealed);
+    /// The ids of the last hours.
+    fn recent_ids(&self, now: UnixMillis) -> Result<RecentIds, S::Error> {
+        let mut recent = RecentIds::default();
         let is_recent = |at: UnixMillis| now.since_ms(at) <= DEDUPLICATION_WINDOW_MS;
-        let mut go_on = true;
         self.storage.visit_newest_first(&mut |row| {
-            go_on = row.first > sealed
+            row.first > self.sealed
                 && is_recent(row.appended_at_max)
-                && recent.add_older(row.first, &row.ids, row.appended_at_max);
-            go_on
+                && recent.add_older(row.first, &row.ids, row.appended_at_max)
         })?;
         self.storage.visit_segments_newest_first(&mut |segment| {
             is_recent(segment.appended_at_max)
                 && recent.add_older(segment.first, &segment.ids, segment.appended_at_max)
-        })
+        })?;
+        Ok(recent)
     }
 
     /// The storage.
@@ -217,18 +217,23 @@ impl<S: LogStorage> Log<S> {
         now: UnixMillis,
     ) -> Result<Vec<Disposition>, S::Error> {
         self.make_used()?;
-        self.recent.forget_before(now - DEDUPLICATION_WINDOW_MS);
+        let mut recent = match self.recent.take() {
+            Some(recent) => recent,
+            None => self.recent_ids(now)?,
+        };
+        recent.forget_before(now - DEDUPLICATION_WINDOW_MS);
         let mut dispositions = Vec::with_capacity(events.len());
         let mut fresh: Vec<&NewEvent> = Vec::with_capacity(events.len());
         for event in events {
             let seq = self.tail.plus(fresh.len() as u64 + 1);
-            let is_new = !self.is_known_from_before(event, now)?
-                && self.recent.add_newer(event.id, seq, now);
+            let is_new =
+                !self.is_known_from_before(event, now)? && recent.add_newer(event.id, seq, now);
             dispositions.push(if is_new { Disposition::Appended } else { Disposition::Duplicate });
             if is_new {
                 fresh.push(event);
             }
         }
+        self.recent = Some(recent);
         for row in rows_of(&fresh, self.tail.next(), now) {
             self.write(row)?;
         }
@@ -315,7 +320,8 @@ impl<S: LogStorage> Log<S> {
 
     /// The position of an event that is kept.
     pub fn position_of(&self, id: EventId) -> Result<Option<Seq>, S::Error> {
-        let found = match self.recent.position_of(id) {
+        let recent = self.recent.as_ref().and_then(|recent| recent.position_of(id));
+        let found = match recent {
             Some(seq) => Some(seq),
             None => self.storage.position_of(id)?,
         };

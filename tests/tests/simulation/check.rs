@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use relay_durable::{Log, SegmentReader, test_storage::MemoryStorage};
+use relay_durable::{Log, LogStorage, SegmentReader, test_storage::MemoryStorage};
 use relay_schemas::{NewEvent, SegmentEntry, Seq};
 
 use crate::{coverage::Mark, oracle::Incarnation, platform::Platform};
@@ -112,6 +112,9 @@ impl Platform {
 
     /// A segment that has just taken the place of its rows holds what they held.
     pub(crate) fn check_sealed(&self, stream: usize, entry: &SegmentEntry) {
+        let oldest = self.objects[stream].storage.first_after(Seq::ZERO);
+        let oldest = oldest.expect("memory can be read");
+        assert!(oldest.is_none_or(|row| row.first > entry.last), "sealed, and yet in the hot tail");
         let incarnation = self.incarnation(stream);
         let key = entry.key(&self.objects[stream].key, incarnation.epoch);
         let range = entry.first.get()..=entry.last.get();

@@ -45,7 +45,7 @@ use crate::{
     world::{Report, run},
 };
 
-/// Seeds that failed once, and what they found.
+/// Seeds that fail when a defect of the past comes back, and which.
 const KEPT: [(u64, &str); 4] = [
     (5, "a page went on over what retention took while it was filled"),
     (16, "a page with two gaps told of one"),
@@ -122,7 +122,7 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-fn seeds_that_failed_once_hold() {
+fn seeds_that_found_a_defect_hold() {
     for (seed, found) in KEPT {
         println!("{seed}: {found}");
         check(seed);
