@@ -3,14 +3,14 @@ use relay_schemas::{
     UnixMillis,
     limits::{
         HOT_TAIL_BYTES_MAX, RETENTION_DAYS_DEFAULT_MS, SEAL_AGE_DEFAULT_S, SEAL_AGE_SHARE,
-        SEAL_BYTES_DEFAULT, SEAL_RETRY_MS, SEGMENTS_OFFERED_MAX,
+        SEAL_BYTES_DEFAULT, SEAL_READER_WAIT_MS, SEAL_RETRY_MS, SEGMENTS_OFFERED_MAX,
     },
 };
 use serde::Serialize;
 
 use crate::{
     command::StreamError, log::Resolved, segment::EncodedSegment, storage::LogStorage,
-    stream::Stream,
+    stream::Stream, subscription::Subscription,
 };
 
 /// What an operator sets for streams.
@@ -86,10 +86,23 @@ impl<S: LogStorage> Stream<S> {
         if self.seal_at().is_none_or(|due| due > now) {
             return Ok(None);
         }
-        let segment = self.log_mut().next_segment()?;
+        let until = self.sealable_until(now);
+        let segment = self.log_mut().next_segment_until(until)?;
+        if segment.is_none() {
+            self.sealing.retry_at = Some(now + SEAL_READER_WAIT_MS.0);
+        }
         let epoch = self.log().epoch();
         let stream = self.log().stream().cloned();
         Ok(stream.zip(segment).map(|(stream, segment)| SealJob { stream, epoch, segment }))
+    }
+
+    /// A direct reader that has run out of credit for a moment keeps its rows: it would be sent to
+    /// history and back. Others read on in history without noticing.
+    fn sealable_until(&self, now: UnixMillis) -> Seq {
+        let waiting = self.connections().values().filter(|reader| {
+            !reader.dialect.is_bridged() && reader.has_stalled_within(SEAL_READER_WAIT_MS.1, now)
+        });
+        waiting.map(Subscription::position).min().unwrap_or(self.log().tail())
     }
 
     /// The segment is in R2 and in the index.

@@ -177,6 +177,11 @@ impl Subscription {
         }
     }
 
+    /// Whether events wait for credit, and not for long yet.
+    pub(crate) fn has_stalled_within(&self, ms: u64, now: UnixMillis) -> bool {
+        self.stalled_since.is_some_and(|since| now.since_ms(since) < ms)
+    }
+
     /// Whether the reader is far behind and makes no progress.
     pub fn is_slow(&self, tail: Seq, now: UnixMillis) -> bool {
         tail.distance_from(self.position) >= SLOW_LAG_EVENTS

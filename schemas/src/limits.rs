@@ -75,6 +75,10 @@ pub const HOT_TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Waiting time in ms after sealing has failed: first, and at most; doubled each time.
 pub const SEAL_RETRY_MS: (u64, u64) = (2_000, 300_000);
 
+/// While a direct WebSocket reader has no credit, its rows are not sealed: how often that is looked
+/// at, and for how long it may last, in ms.
+pub const SEAL_READER_WAIT_MS: (u64, u64) = (1_000, 10_000);
+
 /// Segments that an object names in one answer; what follows is found in KV, or asked for again.
 pub const SEGMENTS_OFFERED_MAX: usize = 32;
 

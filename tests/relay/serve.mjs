@@ -29,6 +29,7 @@ import { killWorkerd, workerdProcesses } from "./processes.mjs";
 import { answerRequest } from "./requests.mjs";
 
 const DISPOSE_LIMIT_MS = 3000;
+const LAST_ANSWER_LIMIT_MS = 10_000;
 
 // Wrangler and Miniflare print advice with console.log; stdout belongs to the protocol.
 console.log = console.info = console.debug = console.error;
@@ -101,9 +102,11 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 process.stdout.on("error", () => stop(relay?.miniflare, 1));
 const input = readline.createInterface({ input: process.stdin });
 const lines = input[Symbol.asyncIterator]();
-// Once the relay is up, the end of the lines is what ends it, after the last one is answered.
+// Once the relay is up, the end of the lines is what ends it, after the last one is answered; one
+// that never is holds nothing up for long.
 input.once("close", () => {
 	if (relay === undefined) stop(undefined, 0);
+	else setTimeout(() => stop(relay.miniflare, 0), LAST_ANSWER_LIMIT_MS);
 });
 
 try {

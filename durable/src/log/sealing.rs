@@ -35,12 +35,20 @@ impl<S: LogStorage> Log<S> {
     /// Encodes the oldest run of the hot tail: the planned one, or else whole rows up to the size
     /// of a segment, which are then planned.
     pub fn next_segment(&mut self) -> Result<Option<EncodedSegment>, S::Error> {
+        self.next_segment_until(self.tail)
+    }
+
+    /// The same, but of rows that end at or before a position.
+    pub(crate) fn next_segment_until(
+        &mut self,
+        until: Seq,
+    ) -> Result<Option<EncodedSegment>, S::Error> {
         let first = self.sealed.next();
         let mut encoder = SegmentEncoder::new(first);
         let mut next = first;
         while next <= self.tail {
             let row = self.row_at(next)?;
-            if !self.takes(&encoder, &row) {
+            if !self.takes(&encoder, &row, until) {
                 break;
             }
             records_of(&row).for_each(|(_, record)| encoder.push(record));
@@ -55,13 +63,13 @@ impl<S: LogStorage> Log<S> {
         Ok(segment)
     }
 
-    fn takes(&self, encoder: &SegmentEncoder, row: &LogRow) -> bool {
+    fn takes(&self, encoder: &SegmentEncoder, row: &LogRow, until: Seq) -> bool {
         if let Some(plan) = self.plan {
             return row.index.last() <= plan.last;
         }
         let fits = encoder.raw_bytes() + row.index.bytes < SEGMENT_BYTES_MAX
             && encoder.count() + row.index.ids.len() as u64 <= SEGMENT_EVENTS_MAX;
-        fits || encoder.count() == 0
+        row.index.last() <= until && (fits || encoder.count() == 0)
     }
 
     /// Lets a segment that is in R2 and in the index take the place of its rows. `false` when it

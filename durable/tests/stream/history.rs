@@ -184,6 +184,8 @@ fn stalled_in_history(relay: &mut Relay, dialect: Dialect) -> i64 {
     let batch: Vec<NewEvent> = (1..=5).map(large).collect();
     relay.connect(1, &connect(dialect, Start::Now));
     relay.append(&batch);
+    // Longer than a direct reader is waited for.
+    relay.now = relay.now + 10_000;
     assert_eq!(relay.seal().len(), 1);
     assert_eq!(relay.append(&events(6..=7)), [remember(1)], "without credit nothing is decided");
     let sent = (1..=3).map(|seq| webhook_line(seq, seq, &large(seq)).len() as i64).sum::<i64>();
@@ -451,4 +453,27 @@ fn what_a_reader_gets_through_history_is_what_it_would_have_got_before() {
         assert_eq!(lines, hot.read(&connect).lines);
         assert_eq!(lines[1..], lines_after(&events(1..=7), after));
     }
+}
+
+#[test]
+fn a_direct_reader_without_credit_for_a_moment_keeps_its_rows() {
+    let mut relay = Relay::with_settings(AT_ONCE);
+    relay.connect(1, &connect(Dialect::WebSocket, Start::Now));
+    let large: Vec<NewEvent> = (1..=5).map(|number| event_of_size(number, 200_000)).collect();
+    for event in &large {
+        relay.append(std::slice::from_ref(event));
+    }
+    // Two were sent. They are sealed, and what the reader waits for is not.
+    let job = relay.stream.seal_next(relay.now).unwrap().unwrap();
+    assert_eq!(job.segment.entry.last.get(), 2);
+    assert_eq!(relay.stream.seal_done(&job.segment.entry), Ok(true));
+    assert!(relay.stream.seal_next(relay.now).unwrap().is_none());
+    assert_eq!(relay.stream.next_alarm(), Some(relay.now + 1_000), "it is looked at again");
+    let sent = sent_and_kept(Dialect::WebSocket, 1, &[webhook_line(3, 3, &large[2])], (3, 5, 3));
+    assert_eq!(relay.grant(1, 200_000), sent);
+
+    // One that stays away for long is not waited for.
+    relay.now = relay.now + 10_000;
+    relay.seal();
+    assert_eq!(relay.stream.log().sealed(), relay.stream.log().tail());
 }
