@@ -136,6 +136,10 @@ impl Writer {
     pub(crate) fn relay(&mut self, message: &BridgeMessage<'_>) {
         let weight = Weight::Credit(message.charged_bytes);
         self.write_lines(message.position, message.lines.to_owned(), weight);
+        // The socket may break before its close arrives: nothing comes after a bye.
+        if message.lines.starts_with(r#"{"type":"bye""#) {
+            self.position = None;
+        }
     }
 
     /// Writes whole lines, after which the reader stands at `position`.

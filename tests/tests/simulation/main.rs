@@ -48,11 +48,12 @@ use crate::{
 };
 
 /// Seeds that fail when a defect of the past comes back, and which.
-const KEPT: [(u64, &str); 4] = [
+const KEPT: [(u64, &str); 5] = [
     (5, "a page went on over what retention took while it was filled"),
     (16, "a page with two gaps told of one"),
     (18, "a heartbeat in history named a tail before its position"),
     (0, "a trim that failed half-way gave positions a second time"),
+    (9_042_358_344_885_223_334, "a second bye when the socket breaks behind the first"),
 ];
 
 const FIXED: u64 = 200;

@@ -226,6 +226,10 @@ impl Reader {
         let message = BridgeMessage::decode(text).expect("a bridge message");
         self.position = Some(message.position);
         self.write(message.lines.to_owned(), message.charged_bytes as i64);
+        // The socket may break before its close arrives: nothing comes after a bye.
+        if message.lines.starts_with(r#"{"type":"bye""#) {
+            self.position = None;
+        }
     }
 
     fn take_close(&mut self, closed: Closed, platform: &mut Platform) {
