@@ -1,6 +1,9 @@
 use relay_schemas::{
-    Claims, EdgeId, ErrorCode, OrganizationId, Problem, Scope, StreamKey, UnixMillis, UserId,
-    limits::{CREDENTIAL_DAYS, EDGE_NAME_LENGTH_MAX, EDGES_PER_ORGANIZATION_MAX},
+    Channel, Claims, EdgeId, ErrorCode, OrganizationId, Problem, Scope, StreamKey, UnixMillis,
+    UserId,
+    limits::{
+        CHANNELS_PER_EDGE_MAX, CREDENTIAL_DAYS, EDGE_NAME_LENGTH_MAX, EDGES_PER_ORGANIZATION_MAX,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +23,9 @@ pub struct EnrolRequest {
     /// What it may do; everything an edge may, unless less is asked for.
     #[serde(default)]
     pub scopes: Option<Vec<Scope>>,
+    /// The channels that it may read besides its own person's.
+    #[serde(default)]
+    pub channels: Vec<Channel>,
     /// How long the credential is valid.
     #[serde(default)]
     pub expires_in_s: Option<u64>,
@@ -38,6 +44,9 @@ pub struct Edge {
     pub name: Option<String>,
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// The channels that it may read besides its own person's.
+    #[serde(default)]
+    pub channels: Vec<Channel>,
     /// When it was enrolled.
     pub created_at: UnixMillis,
     /// When its credential expires.
@@ -55,6 +64,7 @@ impl Edge {
             user: self.user.clone(),
             name: self.name.clone(),
             scopes: self.scopes.clone(),
+            channels: self.channels.clone(),
             iat: self.created_at.get() / 1000,
             exp: self.expires_at.get() / 1000,
         }
@@ -65,17 +75,17 @@ impl Edge {
         self.revoked_at.is_none() && now < self.expires_at
     }
 
-    /// The one stream that it may read.
-    pub fn stream(&self) -> StreamKey {
-        stream_of(&self.claims())
-    }
-}
-
-/// The one stream that a credential reads: its own person's in its own organization.
-pub fn stream_of(claims: &Claims) -> StreamKey {
-    StreamKey {
-        organization: claims.org.clone(),
-        channel: relay_schemas::Channel::User(claims.user.clone()),
+    /// The streams that it may read: its own person's first.
+    pub fn streams(&self) -> Vec<StreamKey> {
+        let own = Channel::User(self.user.clone());
+        let channels = std::iter::once(&own).chain(&self.channels);
+        let organization = &self.organization;
+        channels
+            .map(|channel| StreamKey {
+                organization: organization.clone(),
+                channel: channel.clone(),
+            })
+            .collect()
     }
 }
 
@@ -105,8 +115,14 @@ pub fn enrol(
     }
     let scopes = request.scopes.unwrap_or_else(|| Scope::DEFAULT.to_vec());
     if scopes.is_empty() || scopes.contains(&Scope::Unknown) {
-        let known = Scope::DEFAULT.map(Scope::as_str).join(", ");
-        return Err(invalid("scopes", format!("scopes are one or more of {known}")));
+        let known: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
+        return Err(invalid("scopes", format!("scopes are one or more of {}", known.join(", "))));
+    }
+    let may_be_read =
+        |channel: &Channel| matches!(channel, Channel::Team(_) | Channel::Organization);
+    if request.channels.len() > CHANNELS_PER_EDGE_MAX || !request.channels.iter().all(may_be_read) {
+        let message = format!("channels are up to {CHANNELS_PER_EDGE_MAX} of team:ID and org");
+        return Err(invalid("channels", message));
     }
     let (days_default, days_max) = CREDENTIAL_DAYS;
     let lifetime_ms = request
@@ -122,6 +138,7 @@ pub fn enrol(
         user: request.user,
         name: request.name,
         scopes,
+        channels: request.channels,
         created_at: now,
         expires_at: now + lifetime_ms,
         revoked_at: None,
@@ -140,6 +157,7 @@ mod tests {
             user: "user".parse().unwrap(),
             name: None,
             scopes: None,
+            channels: Vec::new(),
             expires_in_s: None,
         };
         change(&mut request);
@@ -166,6 +184,10 @@ mod tests {
             0,
             Err(ErrorCode::ParameterInvalid),
         );
+        for channels in [vec!["user:other"], vec!["unrouted"], vec!["org"; 51]] {
+            let channels = channels.iter().map(|channel| channel.parse().unwrap()).collect();
+            check(request(|r| r.channels = channels), 0, Err(ErrorCode::ParameterInvalid));
+        }
         check(request(|_| ()), EDGES_PER_ORGANIZATION_MAX, Err(ErrorCode::EdgesTooMany));
     }
 
@@ -181,6 +203,12 @@ mod tests {
     #[test]
     fn a_credential_reads_its_own_stream() {
         let edge = enrol(request(|_| ()), "edge_1".parse().unwrap(), 0, NOW).unwrap();
-        assert_eq!(edge.stream().to_string(), "org/user:user");
+        let streams = |edge: &Edge| -> Vec<String> {
+            edge.streams().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(streams(&edge), ["org/user:user"]);
+        let channels = vec!["team:t".parse().unwrap(), Channel::Organization];
+        let edge = enrol(request(|r| r.channels = channels), edge.id, 0, NOW).unwrap();
+        assert_eq!(streams(&edge), ["org/user:user", "org/team:t", "org/org"]);
     }
 }

@@ -24,7 +24,7 @@ mod sweep;
 pub mod test_storage;
 
 pub use command::{Command, Connected, ConnectionId, StreamError};
-pub use directory::{Edge, EnrolRequest, enrol, stream_of};
+pub use directory::{Edge, EnrolRequest, enrol};
 pub use log::{Log, Resolved};
 pub use metrics::MetricsRegistry;
 pub use page::{

@@ -96,6 +96,7 @@ impl<S: LogStorage> Stream<S> {
             tail: self.log.cursor(self.log.tail()),
             delivered: std::mem::take(&mut self.delivered_unreported),
             heartbeat_losses: std::mem::take(&mut self.losses_unreported),
+            attended: Vec::new(),
         };
         Ok((reply, commands))
     }

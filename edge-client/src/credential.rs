@@ -1,7 +1,7 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use relay_schemas::{Claims, Scope, UnixMillis};
+use relay_schemas::{Claims, Scope, Token, UnixMillis};
 use reqwest::header::HeaderValue;
 
 /// An edge credential. Only the relay can tell whether it is good; here its claims are read to

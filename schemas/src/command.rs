@@ -187,6 +187,30 @@ pub struct AppendReply {
     /// Connections found dead by their missing heartbeats since the last answer.
     #[serde(default)]
     pub heartbeat_losses: u64,
+    /// Who is there for the events of agent sessions.
+    #[serde(default)]
+    pub attended: Vec<Attendance>,
+}
+
+/// Which machines are there for an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attendance {
+    /// Which event of the append, counted from 0.
+    pub index: usize,
+    /// The names of connected machines that will get it.
+    pub edges: Vec<String>,
+    /// Whether the machine that works on the event's session is among them.
+    pub is_held: bool,
+}
+
+/// The answer to a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportReply {
+    /// Always true.
+    pub received: bool,
+    /// The event's `Type.action`, when it is known without reading history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
 }
 
 /// What a reader asks for; travels in a header of the upgrade request.
@@ -213,6 +237,18 @@ pub struct Connect {
     /// Set when the reader has been served history on this connection.
     #[serde(default)]
     pub resume: Option<Resume>,
+    /// The edge's display name.
+    #[serde(default)]
+    pub edge_name: Option<String>,
+    /// What the credential's scopes let it read.
+    #[serde(default)]
+    pub allowed: KindFilter,
+    /// Whether to send what the app itself did.
+    #[serde(default)]
+    pub own: bool,
+    /// Only what was sent to this app of Linear.
+    #[serde(default)]
+    pub app: Option<String>,
 }
 
 /// Where a reader stands that comes from history: it was told `open` already.

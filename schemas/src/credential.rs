@@ -6,12 +6,13 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use subtle::ConstantTimeEq;
 
 use crate::{
     error::{ErrorCode, Problem},
-    identifier::{EdgeId, OrganizationId, UserId},
+    filter::KindFilter,
+    identifier::{Channel, EdgeId, OrganizationId, StreamKey, UserId},
     signature::mac,
     time::UnixMillis,
 };
@@ -19,32 +20,72 @@ use crate::{
 const SECRET_LENGTH_MIN: usize = 16;
 const TOKEN_LENGTH_MAX: usize = 4096;
 
-/// What a credential allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Scope {
-    /// Read the stream.
-    #[serde(rename = "read:events")]
-    ReadEvents,
+macro_rules! scopes {
+    ($($(#[$documentation:meta])* $scope:ident = $text:literal, $kinds:literal;)*) => {
+        /// What a credential allows.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Scope {
+            $($(#[$documentation])* #[serde(rename = $text)] $scope,)*
+            /// A scope of a newer relay; it allows nothing here.
+            #[serde(other, rename = "unknown")]
+            Unknown,
+        }
+
+        impl Scope {
+            /// Every scope there is.
+            pub const ALL: &[Self] = &[$(Self::$scope),*];
+
+            /// The scope's text.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$scope => $text,)*
+                    Self::Unknown => "unknown",
+                }
+            }
+
+            /// The kinds of events that it lets be read, as in a `kind` parameter: `*` for all,
+            /// empty for none.
+            pub fn kinds(self) -> &'static str {
+                match self {
+                    $(Self::$scope => $kinds,)*
+                    Self::Unknown => "",
+                }
+            }
+        }
+    };
+}
+
+scopes! {
+    /// Read all events.
+    ReadEvents = "read:events", "*";
+    /// Read the events of agent sessions.
+    ReadSessions = "read:sessions", "AgentSessionEvent,AgentSession,AgentActivity";
+    /// Read what happens to issues.
+    ReadIssues = "read:issues", "Issue,Comment,Reaction,Attachment,IssueLabel,IssueSLA";
+    /// Read the app's notifications.
+    ReadNotifications = "read:notifications", "AppUserNotification";
+    /// Read what happens to projects and the like.
+    ReadProjects = "read:projects",
+        "Project,ProjectUpdate,ProjectLabel,Initiative,InitiativeUpdate,InitiativeLabel,\
+         Document,Cycle,Customer,CustomerNeed,Release,ReleaseNote";
     /// Report what became of events.
-    #[serde(rename = "write:status")]
-    WriteStatus,
-    /// A scope of a newer relay; it allows nothing here.
-    #[serde(other, rename = "unknown")]
-    Unknown,
+    WriteStatus = "write:status", "";
+    /// Write in agent sessions: thoughts, actions, plans, links.
+    WriteActivity = "write:activity", "";
 }
 
 impl Scope {
     /// What a new credential gets unless less is asked for.
-    pub const DEFAULT: [Self; 2] = [Self::ReadEvents, Self::WriteStatus];
+    pub const DEFAULT: [Self; 3] = [Self::ReadEvents, Self::WriteStatus, Self::WriteActivity];
 
-    /// The scope's text.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ReadEvents => "read:events",
-            Self::WriteStatus => "write:status",
-            Self::Unknown => "unknown",
-        }
-    }
+    /// The scopes of which one is needed to read anything.
+    pub const READING: &[Self] = &[
+        Self::ReadEvents,
+        Self::ReadSessions,
+        Self::ReadIssues,
+        Self::ReadNotifications,
+        Self::ReadProjects,
+    ];
 }
 
 /// Who a credential speaks for.
@@ -61,6 +102,9 @@ pub struct Claims {
     pub name: Option<String>,
     /// What it may do.
     pub scopes: Vec<Scope>,
+    /// The channels that it may read besides its own person's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub channels: Vec<Channel>,
     /// Issued at, in seconds since the epoch.
     pub iat: u64,
     /// Expires at, in seconds since the epoch.
@@ -68,16 +112,104 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Refuses a credential that lacks the scope.
-    pub fn require(&self, scope: Scope) -> Result<(), CredentialError> {
-        if self.scopes.contains(&scope) { Ok(()) } else { Err(CredentialError::Scope(scope)) }
+    /// Refuses a credential that has none of the scopes.
+    pub fn require_any(&self, scopes: &'static [Scope]) -> Result<(), CredentialError> {
+        if self.scopes.iter().any(|scope| scopes.contains(scope)) {
+            Ok(())
+        } else {
+            Err(CredentialError::Scope(scopes))
+        }
     }
 
-    /// When it expires.
-    pub fn expires_at(&self) -> UnixMillis {
-        UnixMillis::new(self.exp.saturating_mul(1000))
+    /// The kinds that its scopes let it read; `None` when there is none.
+    pub fn allowed_kinds(&self) -> Option<KindFilter> {
+        let kinds: Vec<&str> = self
+            .scopes
+            .iter()
+            .map(|scope| scope.kinds())
+            .filter(|kinds| !kinds.is_empty())
+            .collect();
+        if kinds.contains(&"*") {
+            return Some(KindFilter::default());
+        }
+        let filter = KindFilter::of_scopes(&kinds);
+        (!filter.is_open()).then_some(filter)
+    }
+
+    /// The stream of a channel that it may read: its own person's, unless another is asked for.
+    pub fn stream(&self, channel: Option<&Channel>) -> Result<StreamKey, CredentialError> {
+        let own = Channel::User(self.user.clone());
+        let channel = channel.unwrap_or(&own);
+        if *channel != own && !self.channels.contains(channel) {
+            return Err(CredentialError::Channel);
+        }
+        Ok(StreamKey { organization: self.org.clone(), channel: channel.clone() })
     }
 }
+
+/// What a machine gets its next credential for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshClaims {
+    /// The edge.
+    pub sub: EdgeId,
+    /// Its organization.
+    pub org: OrganizationId,
+    /// The how manieth of this machine, from 1: an earlier one is a copy, or a repetition.
+    pub generation: u64,
+    /// Issued at, in seconds since the epoch.
+    pub iat: u64,
+    /// Expires at, in seconds since the epoch.
+    pub exp: u64,
+}
+
+/// A person whom Linear has named to a browser.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BrowserClaims {
+    /// The person's organization.
+    pub org: OrganizationId,
+    /// The person.
+    pub user: UserId,
+    /// The person's name.
+    pub name: String,
+    /// Whether the person administers the workspace.
+    #[serde(default)]
+    pub admin: bool,
+    /// Issued at, in seconds since the epoch.
+    pub iat: u64,
+    /// Expires at, in seconds since the epoch.
+    pub exp: u64,
+}
+
+/// A signed statement. The type stands in the signed header, so that one is never taken for
+/// another.
+pub trait Token: Serialize + DeserializeOwned {
+    /// The header's `typ`.
+    const TYPE: &'static str;
+
+    /// When it expires, in seconds since the epoch.
+    fn expires_at_s(&self) -> u64;
+
+    /// When it expires.
+    fn expires_at(&self) -> UnixMillis {
+        UnixMillis::new(self.expires_at_s().saturating_mul(1000))
+    }
+}
+
+macro_rules! token {
+    ($claims:ident, $text:literal) => {
+        impl Token for $claims {
+            const TYPE: &'static str = $text;
+
+            fn expires_at_s(&self) -> u64 {
+                self.exp
+            }
+        }
+    };
+}
+
+token!(Claims, "JWT");
+token!(RefreshClaims, "refresh+jwt");
+token!(BrowserClaims, "browser+jwt");
 
 /// Why a credential is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,8 +227,16 @@ pub enum CredentialError {
     #[error("the credential was revoked")]
     Revoked,
     /// It may not do this.
-    #[error("the credential lacks the scope {}", .0.as_str())]
-    Scope(Scope),
+    #[error("the credential needs the scope {}", texts(.0))]
+    Scope(&'static [Scope]),
+    /// It may not read this channel.
+    #[error("the credential may not read this channel")]
+    Channel,
+}
+
+fn texts(scopes: &[Scope]) -> String {
+    let texts: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+    texts.join(" or ")
 }
 
 impl From<CredentialError> for Problem {
@@ -107,6 +247,7 @@ impl From<CredentialError> for Problem {
             CredentialError::Expired => ErrorCode::CredentialExpired,
             CredentialError::Revoked => ErrorCode::CredentialRevoked,
             CredentialError::Scope(_) => ErrorCode::ScopeMissing,
+            CredentialError::Channel => ErrorCode::ChannelForbidden,
         };
         Self::new(code, error.to_string())
     }
@@ -133,8 +274,7 @@ impl fmt::Debug for SigningKeys {
 struct Header {
     alg: String,
     kid: String,
-    #[serde(default)]
-    typ: Option<String>,
+    typ: String,
 }
 
 impl SigningKeys {
@@ -159,9 +299,9 @@ impl SigningKeys {
     }
 
     /// Signs with the current key.
-    pub fn issue(&self, claims: &Claims) -> String {
+    pub fn issue<T: Token>(&self, claims: &T) -> String {
         let key = &self.0[0];
-        let header = Header { alg: "HS256".into(), kid: key.kid.clone(), typ: Some("JWT".into()) };
+        let header = Header { alg: "HS256".into(), kid: key.kid.clone(), typ: T::TYPE.into() };
         let mut token = encode_part(&header);
         token.push('.');
         token.push_str(&encode_part(claims));
@@ -172,22 +312,22 @@ impl SigningKeys {
     }
 
     /// Reads a credential at `now`. Which check failed is not told beyond "invalid".
-    pub fn read(&self, token: &str, now: UnixMillis) -> Result<Claims, CredentialError> {
-        let claims = self.read_signed(token).ok_or(CredentialError::Invalid)?;
+    pub fn read<T: Token>(&self, token: &str, now: UnixMillis) -> Result<T, CredentialError> {
+        let claims: T = self.read_signed(token).ok_or(CredentialError::Invalid)?;
         if now >= claims.expires_at() {
             return Err(CredentialError::Expired);
         }
         Ok(claims)
     }
 
-    fn read_signed(&self, token: &str) -> Option<Claims> {
+    fn read_signed<T: Token>(&self, token: &str) -> Option<T> {
         if token.len() > TOKEN_LENGTH_MAX {
             return None;
         }
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
         let header: Header = decode_part(header)?;
-        if header.alg != "HS256" {
+        if header.alg != "HS256" || header.typ != T::TYPE {
             return None;
         }
         let key = self.0.iter().find(|key| key.kid == header.kid)?;
@@ -224,6 +364,7 @@ mod tests {
             user: "user".parse().unwrap(),
             name: Some("laptop".into()),
             scopes: Scope::DEFAULT.to_vec(),
+            channels: Vec::new(),
             iat: 1_790_000_000,
             exp: 1_790_000_060,
         }
@@ -236,15 +377,15 @@ mod tests {
         let new = keys("b:fedcba9876543210");
         assert_eq!(both.read(&old.issue(&claims()), NOW), Ok(claims()));
         assert_eq!(new.read(&both.issue(&claims()), NOW), Ok(claims()));
-        assert_eq!(new.read(&old.issue(&claims()), NOW), Err(CredentialError::Invalid));
+        assert_eq!(new.read::<Claims>(&old.issue(&claims()), NOW), Err(CredentialError::Invalid));
     }
 
     #[test]
     fn expiry_is_exact() {
         let keys = keys("a:0123456789abcdef");
         let token = keys.issue(&claims());
-        assert!(keys.read(&token, NOW + 59_999).is_ok());
-        assert_eq!(keys.read(&token, NOW + 60_000), Err(CredentialError::Expired));
+        assert!(keys.read::<Claims>(&token, NOW + 59_999).is_ok());
+        assert_eq!(keys.read::<Claims>(&token, NOW + 60_000), Err(CredentialError::Expired));
     }
 
     #[test]
@@ -252,8 +393,9 @@ mod tests {
         let keys = keys("a:0123456789abcdef");
         let token = keys.issue(&claims());
         let parts: Vec<&str> = token.split('.').collect();
-        let none = encode_part(&serde_json::json!({ "alg": "none", "kid": "a" }));
-        let other_kid = encode_part(&serde_json::json!({ "alg": "HS256", "kid": "b" }));
+        let header =
+            |alg, kid| encode_part(&serde_json::json!({ "alg": alg, "kid": kid, "typ": "JWT" }));
+        let (none, other_kid) = (header("none", "a"), header("HS256", "b"));
         let mut foreign = claims();
         foreign.org = "other".parse().unwrap();
         let foreign = encode_part(&foreign);
@@ -268,7 +410,11 @@ mod tests {
             format!("{token}A"),
             token[..token.len() - 2].into(),
         ] {
-            assert_eq!(keys.read(&forged, NOW), Err(CredentialError::Invalid), "{forged}");
+            assert_eq!(
+                keys.read::<Claims>(&forged, NOW),
+                Err(CredentialError::Invalid),
+                "{forged}"
+            );
         }
     }
 
@@ -277,7 +423,61 @@ mod tests {
         let mut text = serde_json::to_value(claims()).unwrap();
         text["scopes"] = serde_json::json!(["fly:rockets"]);
         let claims: Claims = serde_json::from_value(text).unwrap();
-        assert!(claims.require(Scope::ReadEvents).is_err());
+        assert!(claims.require_any(Scope::READING).is_err());
+        assert_eq!(claims.allowed_kinds(), None);
+    }
+
+    #[test]
+    fn scopes_say_which_kinds_may_be_read() {
+        let allowed = |scopes: &[Scope]| {
+            let claims = Claims { scopes: scopes.to_vec(), ..claims() };
+            let filter = claims.allowed_kinds();
+            move |kind: &str| filter.as_ref().is_some_and(|filter| filter.passes(kind))
+        };
+        let some = allowed(&[Scope::ReadIssues, Scope::ReadSessions]);
+        assert!(some("Issue.update") && some("AgentSessionEvent.created") && some("IssueSLA.set"));
+        assert!(!some("Project.update") && !some("AppUserNotification.issueMention"));
+        assert!(allowed(&Scope::DEFAULT)("Anything.new"));
+        assert!(!allowed(&[Scope::WriteStatus, Scope::WriteActivity])("Issue.update"));
+    }
+
+    #[test]
+    fn a_credential_reads_its_own_channel_and_those_it_names() {
+        let claims = Claims { channels: vec!["team:t".parse().unwrap()], ..claims() };
+        let stream = |channel: &str| {
+            let channel: Option<Channel> = channel.parse().ok();
+            claims.stream(channel.as_ref()).map(|stream| stream.to_string())
+        };
+        assert_eq!(stream("").as_deref(), Ok("org/user:user"));
+        assert_eq!(stream("user:user").as_deref(), Ok("org/user:user"));
+        assert_eq!(stream("team:t").as_deref(), Ok("org/team:t"));
+        for other in ["user:other", "team:u", "org", "unrouted"] {
+            assert_eq!(stream(other), Err(CredentialError::Channel), "{other}");
+        }
+    }
+
+    #[test]
+    fn no_token_is_taken_for_another() {
+        let keys = keys("a:0123456789abcdef");
+        let (iat, exp) = (claims().iat, claims().exp);
+        let (sub, org, user) = (claims().sub, claims().org, claims().user);
+        let refresh = RefreshClaims { sub, org: org.clone(), generation: 1, iat, exp };
+        let browser = BrowserClaims { org, user, name: "n".into(), admin: true, iat, exp };
+        assert_eq!(keys.read(&keys.issue(&refresh), NOW), Ok(refresh.clone()));
+        assert_eq!(keys.read(&keys.issue(&browser), NOW), Ok(browser.clone()));
+        let invalid = CredentialError::Invalid;
+        for token in [keys.issue(&refresh), keys.issue(&browser)] {
+            assert_eq!(keys.read::<Claims>(&token, NOW), Err(invalid));
+        }
+        assert_eq!(keys.read::<RefreshClaims>(&keys.issue(&claims()), NOW), Err(invalid));
+        assert_eq!(keys.read::<BrowserClaims>(&keys.issue(&refresh), NOW), Err(invalid));
+        // The type is signed, and not the members alone decide.
+        let forged = keys.issue(&refresh).replacen(
+            keys.issue(&refresh).split('.').next().unwrap(),
+            keys.issue(&claims()).split('.').next().unwrap(),
+            1,
+        );
+        assert_eq!(keys.read::<RefreshClaims>(&forged, NOW), Err(invalid));
     }
 
     #[test]
@@ -296,7 +496,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_tokens_never_panic(token in any::<String>()) {
-            prop_assert!(keys("a:0123456789abcdef").read(&token, NOW).is_err());
+            prop_assert!(keys("a:0123456789abcdef").read::<Claims>(&token, NOW).is_err());
         }
     }
 }

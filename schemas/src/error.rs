@@ -88,6 +88,39 @@ error_codes! {
     CredentialRevoked = "credential_revoked", 401, false;
     /// The credential lacks the scope that the route needs.
     ScopeMissing = "scope_missing", 403, false;
+    /// The credential may not read this channel.
+    ChannelForbidden = "channel_forbidden", 403, false;
+    /// Too many requests; `Retry-After` says when to come back.
+    RateLimited = "rate_limited", 429, true;
+
+    /// The relay has no `LINEAR_CLIENT_ID`: nobody can sign in with Linear.
+    OauthNotConfigured = "oauth_not_configured", 501, false;
+    /// The relay serves no app with this client id.
+    AppUnknown = "app_unknown", 400, false;
+    /// The sign-in was not begun in this browser, is over, or took too long; begin it again.
+    OauthStateInvalid = "oauth_state_invalid", 400, false;
+    /// Linear's user, or Linear, has refused the sign-in.
+    OauthDenied = "oauth_denied", 403, false;
+    /// Linear did not answer a sign-in as it should; begin it again.
+    OauthFailed = "oauth_failed", 502, true;
+    /// A person must sign in with Linear first.
+    SignInRequired = "sign_in_required", 401, false;
+    /// The app is not installed in this organization.
+    OrganizationNotInstalled = "organization_not_installed", 409, false;
+    /// Linear no longer accepts the app's tokens: an administrator must install it again.
+    NeedsSignIn = "needs_sign_in", 409, false;
+    /// The person is no longer active in Linear.
+    PersonInactive = "person_inactive", 403, false;
+    /// The refresh token was used before: somebody may have a copy. The machine is revoked.
+    RefreshReused = "refresh_reused", 401, false;
+
+    /// Another machine was given the event since; `assigned_to` names it.
+    EventReassigned = "event_reassigned", 409, false;
+    /// The event belongs to no agent session that the relay knows.
+    SessionUnknown = "session_unknown", 404, false;
+    /// The activity is not one that Linear takes; the message says why.
+    ActivityInvalid = "activity_invalid", 400, false;
+
     /// `X-Edge-User-Id` or `X-Edge-Name` contradicts the credential.
     IdentityMismatch = "identity_mismatch", 403, false;
 
@@ -159,6 +192,8 @@ impl Problem {
     pub fn retry_after_s(&self) -> Option<u32> {
         self.code.is_retryable().then_some(match self.code {
             ErrorCode::EdgesTooMany | ErrorCode::ConnectionsTooMany => 30,
+            // The period of the platform's limiter.
+            ErrorCode::RateLimited => 60,
             _ => 2,
         })
     }

@@ -58,6 +58,13 @@ impl KindFilter {
         Ok(())
     }
 
+    /// The kinds of scopes, which the relay knows to be well written; more of them than a query
+    /// may name.
+    pub(crate) fn of_scopes(lists: &[&str]) -> Self {
+        let names = lists.iter().flat_map(|list| list.split(','));
+        Self(names.map(|name| KindPattern(name.trim().to_owned())).collect())
+    }
+
     /// Whether everything passes.
     pub fn is_open(&self) -> bool {
         self.0.is_empty()

@@ -162,6 +162,25 @@ pub struct Webhook<'a> {
     /// The channel that it was routed to.
     #[serde(borrow)]
     pub channel: Cow<'a, str>,
+    /// How many machines were given it so far, this one included, where each event is given to one
+    /// machine at a time.
+    #[serde(default = "first_attempt")]
+    pub attempt: u32,
+    /// Whether the app itself did what the event tells of.
+    #[serde(default)]
+    pub own: bool,
+    /// Linear's id of the app that it was sent to.
+    #[serde(borrow, default)]
+    pub app: Option<Cow<'a, str>>,
+    /// The agent session that it is about.
+    #[serde(borrow, default)]
+    pub session: Option<Cow<'a, str>>,
+    /// The issue that it is about.
+    #[serde(borrow, default)]
+    pub issue: Option<Cow<'a, str>>,
+    /// The rule that gave it its stream.
+    #[serde(borrow, default)]
+    pub routed_by: Option<Cow<'a, str>>,
     /// The source's delivery id, which is not signed.
     #[serde(borrow, default)]
     pub delivery: Option<Cow<'a, str>>,
@@ -179,6 +198,10 @@ pub struct Webhook<'a> {
     pub encoding: Option<Cow<'a, str>>,
 }
 
+fn first_attempt() -> u32 {
+    1
+}
+
 impl Webhook<'_> {
     /// The exact bytes that the source sent; `None` when the frame holds none or a broken base64.
     pub fn body_bytes(&self) -> Option<Cow<'_, [u8]>> {
@@ -194,6 +217,22 @@ impl Webhook<'_> {
     }
 }
 
+/// What a machine is to do at once, ahead of the events that it has not read yet. The webhook that
+/// asked for it still comes in its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// What to do: `stop` ends the work on the session. Others are to be ignored.
+    pub signal: String,
+    /// Linear's agent session.
+    pub session: String,
+    /// The event that asked for it.
+    pub id: EventId,
+    /// The position reached.
+    pub cursor: Cursor,
+    /// When the relay received the event, RFC 3339.
+    pub timestamp: String,
+}
+
 /// A frame as a reader sees it.
 #[derive(Clone, Debug)]
 pub enum Frame<'a> {
@@ -207,6 +246,8 @@ pub enum Frame<'a> {
     Gap(Gap),
     /// `bye`
     Bye(Bye),
+    /// `signal`
+    Signal(Signal),
     /// A type that this version does not know; to be ignored.
     Unknown,
 }
@@ -237,6 +278,7 @@ impl<'a> Frame<'a> {
             "heartbeat" => Self::Heartbeat(serde_json::from_str(line)?),
             "gap" => Self::Gap(serde_json::from_str(line)?),
             "bye" => Self::Bye(serde_json::from_str(line)?),
+            "signal" => Self::Signal(serde_json::from_str(line)?),
             _ => Self::Unknown,
         })
     }
@@ -258,6 +300,7 @@ control_line!(Open, "open");
 control_line!(Heartbeat, "heartbeat");
 control_line!(Gap, "gap");
 control_line!(Bye, "bye");
+control_line!(Signal, "signal");
 
 impl Heartbeat {
     /// A heartbeat sent at `now`.
@@ -269,11 +312,19 @@ impl Heartbeat {
 /// Appends the frame of a stored record. A record is a JSON object in one line, so the frame is
 /// the record with three more fields in front; nothing is parsed or escaped again.
 pub fn write_webhook_frame(cursor: Cursor, n: u64, record: &str, out: &mut String) {
+    write_attempt_frame(cursor, n, 1, record, out);
+}
+
+/// The same for an event that several machines may have been given one after the other.
+pub fn write_attempt_frame(cursor: Cursor, n: u64, attempt: u32, record: &str, out: &mut String) {
     debug_assert!(record.starts_with("{\"id\""), "a record starts with its id");
     out.reserve(record.len() + 80);
     out.push_str(r#"{"type":"webhook","cursor":""#);
     cursor.write_to(out);
     let _ = write!(out, r#"","n":{n},"#);
+    if attempt > 1 {
+        let _ = write!(out, r#""attempt":{attempt},"#);
+    }
     out.push_str(&record[1..]);
 }
 
@@ -311,6 +362,16 @@ mod tests {
         };
         assert!(!gap.to_line().contains('\n'));
         assert!(matches!(Frame::parse(&gap.to_line()), Ok(Frame::Gap(read)) if read == gap));
+        let signal = Signal {
+            signal: "stop".into(),
+            session: "s".into(),
+            id: EventId::from_bytes([1; 16]),
+            cursor: cursor(2),
+            timestamp: "t".into(),
+        };
+        assert!(
+            matches!(Frame::parse(&signal.to_line()), Ok(Frame::Signal(read)) if read == signal)
+        );
         for code in ByeCode::ALL {
             let bye = Bye { code, retry_after_ms: 1, cursor: cursor(1) };
             assert!(bye.to_line().contains(&format!("\"code\":\"{}\"", code.as_str())));
@@ -326,6 +387,19 @@ mod tests {
             r#"{{"x":[],"type":"bye","code":"slow","retry_after_ms":0,"cursor":"{line}"}}"#
         );
         assert!(matches!(Frame::parse(&bye), Ok(Frame::Bye(_))));
+    }
+
+    #[test]
+    fn another_attempt_is_told() {
+        let record = r#"{"id":"evt_030c1g60o30c1g60o30c1g60o3","own":true,"timestamp":"t","source":"linear","kind":"K","organization":"o","channel":"org","session":"s","headers":[],"data":{"a": 1}}"#;
+        for (attempt, expected) in [(1, 1), (2, 2)] {
+            let mut line = String::new();
+            write_attempt_frame(cursor(3), 4, attempt, record, &mut line);
+            let Ok(Frame::Webhook(webhook)) = Frame::parse(&line) else { panic!("{line}") };
+            assert_eq!((webhook.attempt, webhook.own, webhook.n), (expected, true, 4));
+            assert_eq!(webhook.session.as_deref(), Some("s"));
+            assert_eq!(webhook.data.unwrap().get(), r#"{"a": 1}"#);
+        }
     }
 
     proptest! {

@@ -27,25 +27,30 @@ mod message;
 mod metrics;
 mod read_query;
 mod record;
+mod routes;
 mod segment;
 mod signature;
 mod sse;
 mod status;
+mod strategy;
 mod time;
 
 pub use bridge::{BridgeMessage, HISTORY_CLOSE_CODE, Position};
 pub use byte_range::Wanted;
 pub use command::{
-    Append, AppendError, AppendReply, ClientMessage, Connect, Dialect, Disposition, HistoryOffer,
-    NewEvent, PageCommand, Resume, StatusCommand,
+    Append, AppendError, AppendReply, Attendance, ClientMessage, Connect, Dialect, Disposition,
+    HistoryOffer, NewEvent, PageCommand, ReportReply, Resume, StatusCommand,
 };
-pub use credential::{Claims, CredentialError, Scope, SigningKey, SigningKeys};
+pub use credential::{
+    BrowserClaims, Claims, CredentialError, RefreshClaims, Scope, SigningKey, SigningKeys, Token,
+};
 pub use cursor::{Cursor, CursorError, Epoch, Seq};
 pub use dead_letter_query::{DeadLettersQuery, PutBackQuery};
 pub use error::{ErrorBody, ErrorCode, ErrorFields, Problem};
 pub use filter::{KindFilter, KindPattern};
 pub use frame::{
-    Bye, ByeCode, Frame, FrameError, Gap, GapReason, Heartbeat, Open, Webhook, write_webhook_frame,
+    Bye, ByeCode, Frame, FrameError, Gap, GapReason, Heartbeat, Open, Signal, Webhook,
+    write_attempt_frame, write_webhook_frame,
 };
 pub use identifier::{
     Channel, EdgeId, EventId, IdentifierError, OrganizationId, StreamKey, UserId,
@@ -55,14 +60,17 @@ pub use keys::{DEAD_LETTERS_PREFIX, DeadLetterId, DeadLetterIdError, oversize_bo
 pub use linear::{Envelope, EnvelopeError, Identity, WebhookKind};
 pub use message::{DeadLetter, MessageError, QueueMessage, StoredBody};
 pub use metrics::{Counter, Histogram, HistogramDelta, MetricsDelta, StreamTouch};
-pub use read_query::{OnGap, Order, PageQuery, PlanQuery, Start, StreamQuery};
+pub use read_query::{OnGap, Order, PageQuery, PlanQuery, Start, StreamQuery, parse_channel};
 pub use record::{
-    BodyMode, Record, RecordParts, record_id, record_kind, record_received_at, rewrite_body,
+    BodyMode, Record, RecordParts, Subject, record_id, record_is_own, record_kind,
+    record_received_at, rewrite_body,
 };
+pub use routes::{Access, Route};
 pub use segment::{
     SegmentEntry, SegmentName, SegmentOrigin, index_key, index_prefix, segments_prefix,
 };
 pub use signature::{SecretList, SecretListError, Sha256Digest, SignatureError, sign, verify};
 pub use sse::{sse_event, sse_preamble};
 pub use status::{Report, ReportStatus, StoredReport};
+pub use strategy::{MultiEdgeMode, RoutingStrategy};
 pub use time::UnixMillis;

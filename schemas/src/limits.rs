@@ -139,8 +139,20 @@ pub const CREDENTIAL_DAYS: (u32, u32) = (90, 366);
 /// Edges with a valid credential that one organization may have.
 pub const EDGES_PER_ORGANIZATION_MAX: usize = 1_000;
 
+/// Channels that one edge may read besides its own person's. They stand in its credential, which
+/// travels in a header.
+pub const CHANNELS_PER_EDGE_MAX: usize = 50;
+
 /// Characters of an edge's display name.
 pub const EDGE_NAME_LENGTH_MAX: usize = 100;
+
+/// Default of `EDGE_TIMEOUT_MS`: how long a machine may be silent on an event that was given to it
+/// alone, before another gets it.
+pub const EDGE_TIMEOUT_DEFAULT_MS: u64 = 60_000;
+
+/// Default of `ANSWER_AFTER_MS`: how long the relay leaves the first word in an agent session to the
+/// machine. Linear shows an agent as unresponsive after 10 s.
+pub const ANSWER_AFTER_DEFAULT_MS: u64 = 4_000;
 
 /// Times that the queue offers a message before it goes to the dead letters: the first and
 /// `max_retries` more; a test compares it with `wrangler.toml`.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{ErrorCode, Problem},
     filter::KindFilter,
-    identifier::EventId,
+    identifier::{Channel, EventId},
     limits::{HEARTBEAT_S, PAGE_EVENTS},
     record::BodyMode,
     time::UnixMillis,
@@ -64,6 +64,8 @@ pub struct StreamQuery {
     pub body: BodyMode,
     /// What a bad cursor gets.
     pub on_gap: OnGap,
+    /// Which channel; the credential's own person's unless another is named.
+    pub channel: Option<Channel>,
 }
 
 /// The query of `GET /events`.
@@ -81,6 +83,9 @@ pub struct PageQuery {
     pub body: BodyMode,
     /// What a bad cursor gets.
     pub on_gap: OnGap,
+    /// Which channel; the credential's own person's unless another is named.
+    #[serde(default)]
+    pub channel: Option<Channel>,
 }
 
 /// The query of `GET /events/segments`.
@@ -90,6 +95,8 @@ pub struct PlanQuery {
     pub start: Start,
     /// What a bad cursor gets.
     pub on_gap: OnGap,
+    /// Which channel; the credential's own person's unless another is named.
+    pub channel: Option<Channel>,
 }
 
 /// Parameters by name, first the ones that decide where to start. The `Last-Event-ID` header
@@ -106,6 +113,7 @@ struct Parameters {
     on_gap: OnGap,
     limit: Option<usize>,
     order: Order,
+    channel: Option<Channel>,
 }
 
 const STREAM_PARAMETERS: &[&str] = &[
@@ -113,6 +121,7 @@ const STREAM_PARAMETERS: &[&str] = &[
     "since",
     "tail",
     "kind",
+    "channel",
     "heartbeat",
     "body",
     "on_gap",
@@ -120,9 +129,19 @@ const STREAM_PARAMETERS: &[&str] = &[
     "lastEventId",
 ];
 const PAGE_PARAMETERS: &[&str] =
-    &["cursor", "since", "tail", "kind", "limit", "order", "body", "on_gap"];
+    &["cursor", "since", "tail", "kind", "channel", "limit", "order", "body", "on_gap"];
 
-const PLAN_PARAMETERS: &[&str] = &["from", "since", "on_gap"];
+const PLAN_PARAMETERS: &[&str] = &["from", "since", "on_gap", "channel"];
+
+/// The query of routes that take nothing but a channel.
+const CHANNEL_PARAMETERS: &[&str] = &["channel"];
+
+/// Reads the query of a route that takes nothing but a channel.
+pub fn parse_channel<'a>(
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<Option<Channel>, Problem> {
+    Ok(Parameters::read(pairs, CHANNEL_PARAMETERS)?.channel)
+}
 
 impl PlanQuery {
     /// Reads decoded query pairs. Without a start: from the oldest event.
@@ -132,7 +151,7 @@ impl PlanQuery {
     ) -> Result<Self, Problem> {
         let parameters = Parameters::read(pairs, PLAN_PARAMETERS)?;
         let start = parameters.start(now)?.unwrap_or(Start::Earliest);
-        Ok(Self { start, on_gap: parameters.on_gap })
+        Ok(Self { start, on_gap: parameters.on_gap, channel: parameters.channel })
     }
 }
 
@@ -153,6 +172,7 @@ impl StreamQuery {
             heartbeat_s: parameters.heartbeat_s.unwrap_or(HEARTBEAT_S.0),
             body: parameters.body,
             on_gap: parameters.on_gap,
+            channel: parameters.channel,
         })
     }
 }
@@ -176,6 +196,7 @@ impl PageQuery {
             order: parameters.order,
             body: parameters.body,
             on_gap: parameters.on_gap,
+            channel: parameters.channel,
         })
     }
 }
@@ -206,6 +227,13 @@ impl Parameters {
             "last_event_id" | "lastEventId" => self.last_event_id = Some(value.to_owned()),
             "tail" => self.tail = Some(number(name, value, 0, u64::MAX)?),
             "kind" => self.kinds.add(value)?,
+            "channel" => {
+                let channel = value.parse().map_err(|error| {
+                    Problem::new(ErrorCode::ParameterInvalid, format!("{error}"))
+                        .with("parameter", name)
+                })?;
+                self.channel = Some(channel);
+            }
             "heartbeat" => {
                 self.heartbeat_s = Some(number(name, value, HEARTBEAT_S.1, HEARTBEAT_S.2)?);
             }
@@ -340,6 +368,7 @@ mod tests {
             ("on_gap", "x", ErrorCode::ParameterInvalid),
             ("since", "yesterday", ErrorCode::ParameterInvalid),
             ("kind", "*", ErrorCode::ParameterInvalid),
+            ("channel", "me", ErrorCode::ParameterInvalid),
         ] {
             let problem = StreamQuery::parse([(name, value)].into_iter(), None, NOW).unwrap_err();
             assert_eq!(problem.code, code, "{name}={value}");

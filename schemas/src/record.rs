@@ -22,6 +22,42 @@ pub enum BodyMode {
     Base64,
 }
 
+/// What an event is about, as far as the relay and its readers ask for it without the body.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject<'a> {
+    /// Linear's id of the app that it was sent to (`oauthClientId`); only agent events have one.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<Cow<'a, str>>,
+    /// The agent session.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Cow<'a, str>>,
+    /// The issue.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub issue: Option<Cow<'a, str>>,
+    /// The rule that gave it its stream.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub routed_by: Option<Cow<'a, str>>,
+}
+
+impl<'a> Subject<'a> {
+    /// Reads a stored record, up to its body.
+    pub fn read(record: &'a str) -> Option<Self> {
+        // A key can't stand unescaped within the strings before it.
+        let end = record.find(r#","headers":["#)?;
+        serde_json::from_str(&format!("{}}}", &record[..end])).ok().map(Subject::into_owned_by)
+    }
+
+    fn into_owned_by(subject: Subject<'_>) -> Self {
+        let own = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Self {
+            app: own(subject.app),
+            session: own(subject.session),
+            issue: own(subject.issue),
+            routed_by: own(subject.routed_by),
+        }
+    }
+}
+
 /// What a record is made of.
 #[derive(Clone, Debug)]
 pub struct RecordParts<'a> {
@@ -39,6 +75,10 @@ pub struct RecordParts<'a> {
     pub delivery: Option<&'a str>,
     /// The source's headers.
     pub headers: &'a [(String, String)],
+    /// What it is about.
+    pub subject: Subject<'a>,
+    /// Whether the app itself did what the event tells of.
+    pub own: bool,
     /// The exact body. JSON in UTF-8, checked when it was received.
     pub body: &'a str,
 }
@@ -46,11 +86,15 @@ pub struct RecordParts<'a> {
 #[derive(Serialize)]
 struct RecordHead<'a> {
     id: EventId,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    own: bool,
     timestamp: String,
     source: &'static str,
     kind: &'a str,
     organization: &'a str,
     channel: String,
+    #[serde(flatten)]
+    subject: &'a Subject<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delivery: Option<&'a str>,
     headers: &'a [(String, String)],
@@ -66,11 +110,13 @@ impl Record {
     pub fn new(parts: &RecordParts<'_>) -> Self {
         let head = RecordHead {
             id: parts.id,
+            own: parts.own,
             timestamp: parts.received_at.to_string(),
             source: "linear",
             kind: parts.kind,
             organization: parts.organization.as_str(),
             channel: parts.channel.to_string(),
+            subject: &parts.subject,
             delivery: parts.delivery,
             headers: parts.headers,
         };
@@ -111,6 +157,13 @@ pub fn record_id(record: &str) -> Option<EventId> {
 pub fn record_received_at(record: &str) -> Option<UnixMillis> {
     let (_, rest) = record.split_once(r#","timestamp":""#)?;
     UnixMillis::parse_rfc3339(rest.split('"').next()?)
+}
+
+/// Whether the app itself did what a record's event tells of. The mark stands behind the id, which
+/// always has the same length, so that nothing is parsed for each event and reader.
+pub fn record_is_own(record: &str) -> bool {
+    const AFTER_ID: usize = r#"{"id":"evt_00000000000000000000000000""#.len();
+    record.get(AFTER_ID..).is_some_and(|rest| rest.starts_with(r#","own":true,"#))
 }
 
 #[derive(Deserialize)]
@@ -198,8 +251,38 @@ mod tests {
             channel: &"user:u".parse().unwrap(),
             delivery: Some("d-1"),
             headers: &[("Linear-Signature".into(), "ab".into())],
+            subject: Subject::default(),
+            own: false,
             body,
         })
+    }
+
+    #[test]
+    fn what_an_event_is_about_is_read_without_its_body() {
+        let subject = Subject {
+            app: Some("app\",\"headers\":[".into()),
+            session: Some("s-1".into()),
+            issue: Some("i-1".into()),
+            routed_by: Some("session_owner".into()),
+        };
+        for (subject, own) in [(subject, true), (Subject::default(), false)] {
+            let record = Record::new(&RecordParts {
+                id: EventId::from_bytes([7; 16]),
+                received_at: UnixMillis::new(1_790_000_000_000),
+                kind: "Issue.update",
+                organization: &"org-1".parse().unwrap(),
+                channel: &"user:u".parse().unwrap(),
+                delivery: None,
+                headers: &[],
+                subject: subject.clone(),
+                own,
+                body: r#"{"session":"another","own":true,"headers":[]}"#,
+            });
+            assert_eq!(Subject::read(record.as_str()), Some(subject));
+            assert_eq!(record_is_own(record.as_str()), own);
+            assert_eq!(record_kind(record.as_str()).as_deref(), Some("Issue.update"));
+            assert!(record_received_at(record.as_str()).is_some());
+        }
     }
 
     fn check(body: &str, mode: BodyMode) {
@@ -247,6 +330,7 @@ mod tests {
         #[test]
         fn arbitrary_records_never_panic(text in any::<String>()) {
             let _ = (record_id(&text), record_kind(&text), record_received_at(&text));
+            let _ = (Subject::read(&text), record_is_own(&text));
             let _ = rewrite_body(&text, BodyMode::Text);
             let _ = rewrite_body(&text, BodyMode::Base64);
         }

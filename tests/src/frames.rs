@@ -31,6 +31,7 @@ impl ReadFrame {
             Frame::Heartbeat(_) => "heartbeat",
             Frame::Gap(_) => "gap",
             Frame::Bye(_) => "bye",
+            Frame::Signal(_) => "signal",
             Frame::Unknown => "unknown",
         }
     }

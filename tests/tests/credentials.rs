@@ -78,6 +78,7 @@ fn claims(organization: &str) -> Claims {
         user: USER.parse().unwrap(),
         name: None,
         scopes: Scope::DEFAULT.to_vec(),
+        channels: Vec::new(),
         iat: now_s - 60,
         exp: now_s + 3_600,
     }

@@ -136,7 +136,9 @@ impl Shared {
                     assert!(matches!(bye.code, ByeCode::Reconnect | ByeCode::Error), "{line}");
                     return false;
                 }
-                Frame::Open(_) | Frame::Gap(_) | Frame::Unknown => panic!("{line}"),
+                Frame::Open(_) | Frame::Gap(_) | Frame::Signal(_) | Frame::Unknown => {
+                    panic!("{line}")
+                }
             }
         }
         true

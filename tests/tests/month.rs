@@ -327,7 +327,7 @@ async fn read_socket(relay: &Relay, edge: &EnrolledEdge, last: u64) -> Vec<Read>
                 }
                 Frame::Bye(bye) => bye.cursor,
                 Frame::Heartbeat(heartbeat) => heartbeat.cursor,
-                Frame::Open(_) | Frame::Unknown => panic!("{frame:?}"),
+                Frame::Open(_) | Frame::Signal(_) | Frame::Unknown => panic!("{frame:?}"),
             };
             cursor = at.to_string();
             if at.seq.get() == last {

@@ -2,8 +2,10 @@ use std::rc::Rc;
 
 use futures::StreamExt;
 use relay_schemas::{
-    Claims, CredentialError, ErrorCode, Problem, Scope, UnixMillis,
+    Access, Channel, Claims, CredentialError, ErrorCode, KindFilter, Problem, Scope, StreamKey,
+    UnixMillis,
     limits::{REQUEST_BYTES_MAX, REQUEST_ID_LENGTH_MAX},
+    parse_channel,
 };
 use worker::{Context, Env, Request};
 
@@ -17,9 +19,57 @@ pub(crate) struct Call {
     pub(crate) settings: Rc<Settings>,
     pub(crate) request_id: String,
     pub(crate) now: UnixMillis,
+    /// The caller's credential, on routes for machines.
+    claims: Option<Claims>,
 }
 
 impl Call {
+    /// A request that has not been looked at.
+    pub(crate) fn new(
+        request: Request,
+        env: Env,
+        context: Context,
+        settings: Rc<Settings>,
+    ) -> Self {
+        let request_id = request_id_of(&request);
+        Self { request, env, context, settings, request_id, now: host::now(), claims: None }
+    }
+
+    /// Refuses whoever may not use a route. A signature is checked together with its body.
+    pub(crate) fn authorize(&mut self, access: Access) -> Result<(), Problem> {
+        match access {
+            Access::Anyone | Access::Signature | Access::Browser => Ok(()),
+            Access::Operator => self.require_operator(),
+            Access::Edge(scopes) => {
+                self.claims = Some(self.read_claims(scopes)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// The caller's credential.
+    pub(crate) fn claims(&self) -> &Claims {
+        self.claims.as_ref().expect("the table of routes asks for a credential here")
+    }
+
+    /// The stream of a channel that the caller may read.
+    pub(crate) fn stream(&self, channel: Option<&Channel>) -> Result<StreamKey, Problem> {
+        Ok(self.claims().stream(channel)?)
+    }
+
+    /// The kinds that the caller may read.
+    pub(crate) fn allowed_kinds(&self) -> KindFilter {
+        self.claims().allowed_kinds().expect("the table of routes asks for a reading scope here")
+    }
+
+    /// The stream of the `channel` parameter, on routes that take no other.
+    pub(crate) fn stream_of_channel(&self) -> Result<StreamKey, Problem> {
+        let pairs = self.query();
+        let channel =
+            parse_channel(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
+        self.stream(channel.as_ref())
+    }
+
     /// A header's value.
     pub(crate) fn header(&self, name: &str) -> Option<String> {
         self.request.headers().get(name).ok().flatten()
@@ -52,9 +102,11 @@ impl Call {
 
     /// Reads the caller's credential. What the caller says of itself in headers is at most
     /// compared with it.
-    pub(crate) fn edge(&self, scope: Scope) -> Result<Claims, Problem> {
-        let claims = self.settings.signing_keys.read(&self.bearer()?, self.now)?;
-        claims.require(scope)?;
+    fn read_claims(&self, scopes: &'static [Scope]) -> Result<Claims, Problem> {
+        let claims: Claims = self.settings.signing_keys.read(&self.bearer()?, self.now)?;
+        if !scopes.is_empty() {
+            claims.require_any(scopes)?;
+        }
         let contradicts = |header: &str, actual: Option<&str>| {
             self.header(header).is_some_and(|said| actual.is_some_and(|actual| actual != said))
         };
@@ -70,7 +122,7 @@ impl Call {
     }
 
     /// Refuses everybody but the operator.
-    pub(crate) fn require_operator(&self) -> Result<(), Problem> {
+    fn require_operator(&self) -> Result<(), Problem> {
         if self.settings.is_admin_token(&self.bearer()?) {
             Ok(())
         } else {

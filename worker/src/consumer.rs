@@ -15,7 +15,7 @@ use js_sys::{ArrayBuffer, Uint8Array};
 use relay_durable::{Rule, route};
 use relay_schemas::{
     Append, AppendReply, Counter, DeadLetter, Disposition, Envelope, Histogram, NewEvent,
-    QueueMessage, Record, RecordParts, StreamKey, UnixMillis,
+    QueueMessage, Record, RecordParts, StreamKey, Subject, UnixMillis,
     limits::{APPEND_BYTES_MAX, DELIVERY_ATTEMPTS_MAX},
 };
 use serde_json::json;
@@ -191,6 +191,8 @@ async fn read(message: &Delivery, index: usize, env: &Env) -> Result<(StreamKey,
         channel: &decision.stream.channel,
         delivery: header.delivery.as_deref(),
         headers: &header.headers,
+        subject: Subject::default(),
+        own: false,
         body: envelope.body(),
     });
     let event = NewEvent {

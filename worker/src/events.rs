@@ -1,9 +1,9 @@
 use relay_durable::{
-    EventAnswer, Fetched, PageFill, PagePart, PageStep, SegmentObject, sealed_event, stream_of,
+    EventAnswer, Fetched, PageFill, PagePart, PageStep, SegmentObject, sealed_event,
 };
 use relay_schemas::{
-    Claims, Connect, Counter, Dialect, ErrorCode, PageCommand, PageQuery, Problem, Report, Scope,
-    StatusCommand, StreamKey, StreamQuery,
+    Connect, Counter, Dialect, ErrorCode, PageCommand, PageQuery, Problem, Report, StatusCommand,
+    StreamKey, StreamQuery, Token,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -21,16 +21,18 @@ use crate::{
 
 /// `GET /events/stream`: live events in the dialect that the caller speaks.
 pub(crate) async fn stream(call: &mut Call) -> Result<Response, Problem> {
-    let claims = call.edge(Scope::ReadEvents)?;
     let pairs = call.query();
     let query = StreamQuery::parse(
         pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         call.header("Last-Event-ID").as_deref(),
         call.now,
     )?;
+    let stream = call.stream(query.channel.as_ref())?;
+    let claims = call.claims();
     let connect = Connect {
-        stream: stream_of(&claims),
+        stream,
         edge: claims.sub.clone(),
+        edge_name: claims.name.clone(),
         expires_at: claims.expires_at(),
         dialect: dialect_of(call),
         start: query.start,
@@ -39,6 +41,9 @@ pub(crate) async fn stream(call: &mut Call) -> Result<Response, Problem> {
         on_gap: query.on_gap,
         heartbeat_s: query.heartbeat_s,
         resume: None,
+        allowed: call.allowed_kinds(),
+        own: false,
+        app: None,
     };
     let failed = |error: worker::Error| {
         log::platform_error("connect_failed", &call.request_id, &error);
@@ -48,7 +53,7 @@ pub(crate) async fn stream(call: &mut Call) -> Result<Response, Problem> {
     if let Opened::Refused(response) = opened {
         return Ok(response);
     }
-    note_opened(call, &claims, &connect);
+    note_opened(call, &connect);
     let response = match (opened, connect.dialect) {
         (Opened::Live(socket), Dialect::WebSocket) => Response::from_websocket(socket),
         (Opened::History(offer), Dialect::WebSocket) => {
@@ -76,7 +81,7 @@ fn dialect_of(call: &Call) -> Dialect {
     }
 }
 
-fn note_opened(call: &Call, claims: &Claims, connect: &Connect) {
+fn note_opened(call: &Call, connect: &Connect) {
     metrics::add(Counter::ConnectionsOpened(connect.dialect), 1);
     metrics::flush_if_due(call);
     log::line(
@@ -84,7 +89,7 @@ fn note_opened(call: &Call, claims: &Claims, connect: &Connect) {
         "stream_opened",
         &call.request_id,
         json!({
-            "edge": claims.sub.as_str(),
+            "edge": connect.edge.as_str(),
             "stream": connect.stream.to_string(),
             "dialect": connect.dialect.as_str(),
         }),
@@ -93,14 +98,14 @@ fn note_opened(call: &Call, claims: &Claims, connect: &Connect) {
 
 /// `GET /events`: one page.
 pub(crate) async fn page(call: &mut Call) -> Result<Response, Problem> {
-    let claims = call.edge(Scope::ReadEvents)?;
     let pairs = call.query();
     let query = PageQuery::parse(
         pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         call.now,
     )?;
-    let stream = stream_of(&claims);
-    let command = PageCommand { stream, edge: claims.sub, query, events: 0, bytes: 0 };
+    let stream = call.stream(query.channel.as_ref())?;
+    let edge = call.claims().sub.clone();
+    let command = PageCommand { stream, edge, query, events: 0, bytes: 0 };
     let mut fill = PageFill::new(command);
     loop {
         match fill.next_step() {
@@ -160,12 +165,11 @@ async fn ask_stream<T: DeserializeOwned>(
 
 /// `GET /events/{id}`: one event with its reports.
 pub(crate) async fn one(call: &mut Call, id: &str) -> Result<Response, Problem> {
-    let claims = call.edge(Scope::ReadEvents)?;
+    let stream = call.stream_of_channel()?;
     let id: relay_schemas::EventId = id.parse().map_err(|_| {
         Problem::new(ErrorCode::EventUnknown, "no event with this id is in your stream")
     })?;
-    let body = json!({ "edge": claims.sub, "id": id }).to_string();
-    let stream = stream_of(&claims);
+    let body = json!({ "edge": call.claims().sub, "id": id }).to_string();
     match ask_stream(call, &stream, "/event", body).await? {
         Ok(EventAnswer::Hot(event)) => respond::json(200, &event),
         Ok(EventAnswer::Sealed { cursor, segment, reports }) => {
@@ -182,10 +186,10 @@ pub(crate) async fn one(call: &mut Call, id: &str) -> Result<Response, Problem> 
 
 /// `POST /events/status`: keeps what an edge reports with the event.
 pub(crate) async fn report(call: &mut Call) -> Result<Response, Problem> {
-    let claims = call.edge(Scope::WriteStatus)?;
+    let stream = call.stream_of_channel()?;
     let report = Report::parse(&call.small_body().await?)?;
     let (id, status) = (report.event_id, report.status);
-    let command = StatusCommand { stream: stream_of(&claims), edge: claims.sub, report };
+    let command = StatusCommand { stream, edge: call.claims().sub.clone(), report };
     let body = serde_json::to_string(&command).map_err(|_| respond::unavailable())?;
     let name = command.stream.to_string();
     let answer =

@@ -1,11 +1,11 @@
-use relay_schemas::{ErrorCode, Problem};
+use relay_schemas::{Problem, Route};
 use serde_json::json;
 use worker::{Context, Env, Method, Request, Response};
 
 use crate::{
     admin, call,
     call::Call,
-    dead_letter_admin, events, host,
+    dead_letter_admin, events,
     log::{self, Level},
     operations, respond, segments,
     settings::Settings,
@@ -20,8 +20,12 @@ pub(crate) async fn answer(
 ) -> worker::Result<Response> {
     let request_id = call::request_id_of(&request);
     let (method, path) = (request.method(), request.path());
-    let outcome = match prepare(request, env, context, request_id.clone()) {
-        Ok(mut call) => route(&mut call, &method, &path).await,
+    let outcome = match Settings::of(&env) {
+        Ok(settings) => {
+            let mut call = Call::new(request, env, context, settings);
+            call.request_id.clone_from(&request_id);
+            route(&mut call, &method, &path).await
+        }
         Err(problem) => Err(problem),
     };
     let response = match outcome {
@@ -35,77 +39,44 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-fn prepare(
-    request: Request,
-    env: Env,
-    context: Context,
-    request_id: String,
-) -> Result<Call, Problem> {
-    let settings = Settings::of(&env)?;
-    Ok(Call { request, env, context, settings, request_id, now: host::now() })
+/// Finds the route in the table, refuses who may not use it, and only then runs its handler.
+async fn route(call: &mut Call, method: &Method, path: &str) -> Result<Response, Problem> {
+    if *method == Method::Options && path.starts_with("/events") {
+        return respond::preflight().map_err(|_| respond::unavailable());
+    }
+    let (route, values) = Route::find(method.as_ref(), path)?;
+    call.authorize(route.access())?;
+    handle(call, route, &values).await
 }
 
 /// The table of contents of the HTTP surface.
-async fn route(call: &mut Call, method: &Method, path: &str) -> Result<Response, Problem> {
-    use Method::{Delete, Get, Options, Post};
-    let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match (method, segments.as_slice()) {
-        (Options, ["events", ..]) => respond::preflight().map_err(|_| respond::unavailable()),
+async fn handle(call: &mut Call, route: Route, values: &[&str]) -> Result<Response, Problem> {
+    match route {
+        Route::Webhook => webhook::receive(call).await,
 
-        (Post, ["webhook"]) => webhook::receive(call).await,
+        Route::Stream => events::stream(call).await,
+        Route::Report => events::report(call).await,
+        Route::SegmentPlan => segments::plan(call).await,
+        Route::Segment => segments::download(call, values[0], values[1]).await,
+        Route::Page => events::page(call).await,
+        Route::Event => events::one(call, values[0]).await,
 
-        (Get, ["events", "stream"]) => events::stream(call).await,
-        (Get, ["events"]) => events::page(call).await,
-        (Post, ["events", "status"]) => events::report(call).await,
-        (Get, ["events", "segments"]) => segments::plan(call).await,
-        (Get, ["events", "segments", epoch, name]) => segments::download(call, epoch, name).await,
-        (Get, ["events", id]) if *id != "status" => events::one(call, id).await,
+        Route::State => operations::state(call).await,
+        Route::StreamState => operations::stream_state(call, values[0], values[1]).await,
+        Route::Metrics => operations::metrics(call).await,
+        Route::Health => operations::health(call),
+        Route::Info => operations::info(),
 
-        (Get, ["state"]) => operations::state(call).await,
-        (Get, ["state", organization, channel]) => {
-            operations::stream_state(call, organization, channel).await
-        }
-        (Get, ["metrics"]) => operations::metrics(call).await,
-        (Get, ["health"]) => operations::health(call),
-        (Get, [""]) => operations::info(),
-
-        (Post, ["admin", "edges"]) => admin::enrol(call).await,
-        (Get, ["admin", "edges"]) => admin::list(call).await,
-        (Delete, ["admin", "edges", id]) => admin::revoke(call, id).await,
-
-        (Get, ["admin", "dead-letters"]) => dead_letter_admin::list(call).await,
-        (Get, ["admin", "dead-letters", id]) => dead_letter_admin::show(call, id).await,
-        (Delete, ["admin", "dead-letters", id]) => dead_letter_admin::discard(call, id).await,
-        (Post, ["admin", "dead-letters", id, "put-back"]) => {
-            dead_letter_admin::put_back(call, id).await
-        }
-
-        (Post, ["admin", "streams", organization, channel, "rebuild"]) => {
-            operations::rebuild(call, organization, channel).await
-        }
-        (Post, ["admin", "sweep"]) => operations::sweep(call).await,
-
-        (_, segments) => Err(no_route(segments)),
+        Route::Edges => admin::list(call).await,
+        Route::Enrol => admin::enrol(call).await,
+        Route::Revoke => admin::revoke(call, values[0]).await,
+        Route::DeadLetters => dead_letter_admin::list(call).await,
+        Route::PutBack => dead_letter_admin::put_back(call, values[0]).await,
+        Route::DeadLetter => dead_letter_admin::show(call, values[0]).await,
+        Route::Discard => dead_letter_admin::discard(call, values[0]).await,
+        Route::Rebuild => operations::rebuild(call, values[0], values[1]).await,
+        Route::Sweep => operations::sweep(call).await,
     }
-}
-
-fn no_route(segments: &[&str]) -> Problem {
-    let allow = match segments {
-        ["webhook"] | ["events", "status"] => "POST",
-        ["events" | "state" | "metrics" | "health" | ""]
-        | ["events", _]
-        | ["events", "segments", _, _]
-        | ["state", _, _] => "GET",
-        ["admin", "dead-letters"] => "GET",
-        ["admin", "dead-letters", _] => "GET, DELETE",
-        ["admin", "dead-letters", _, "put-back"] => "POST",
-        ["admin", "streams", _, _, "rebuild"] | ["admin", "sweep"] => "POST",
-        ["admin", "edges"] => "GET, POST",
-        ["admin", "edges", _] => "DELETE",
-        _ => return Problem::new(ErrorCode::NotFound, "no such route; GET / lists them"),
-    };
-    Problem::new(ErrorCode::MethodNotAllowed, format!("this route takes {allow}"))
-        .with("allow", allow)
 }
 
 fn log_problem(method: &Method, path: &str, problem: &Problem, request_id: &str) {

@@ -1,9 +1,9 @@
 //! Bulk history: the plan, and segments as they lie.
 
-use relay_durable::{Fetched, SegmentObject, position_before, stream_of};
+use relay_durable::{Fetched, SegmentObject, position_before};
 use relay_schemas::{
-    Claims, Cursor, Epoch, ErrorCode, Gap, GapReason, HistoryOffer, OnGap, PlanQuery, Problem,
-    Scope, SegmentEntry, Seq, Start, StreamKey, Wanted, limits::SEGMENTS_OFFERED_MAX,
+    Cursor, Epoch, ErrorCode, Gap, GapReason, HistoryOffer, OnGap, PlanQuery, Problem,
+    SegmentEntry, Seq, Start, StreamKey, Wanted, limits::SEGMENTS_OFFERED_MAX,
 };
 use serde::Serialize;
 use worker::{EncodeBody, Headers, Response, ResponseBody, ResponseBuilder};
@@ -60,18 +60,18 @@ impl PlannedSegment {
 
 /// `GET /events/segments`: which segments hold the history from a start on.
 pub(crate) async fn plan(call: &mut Call) -> Result<Response, Problem> {
-    let claims = call.edge(Scope::ReadEvents)?;
     let pairs = call.query();
     let query = PlanQuery::parse(
         pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())),
         call.now,
     )?;
+    let stream = call.stream(query.channel.as_ref())?;
     let start = (query.start, query.on_gap);
-    let offer = match offer(call, &claims, start, SEGMENTS_OFFERED_MAX).await? {
+    let offer = match offer(call, &stream, start, SEGMENTS_OFFERED_MAX).await? {
         Ok(offer) => offer,
         Err(refusal) => return Ok(refusal),
     };
-    respond::json(200, &Plan::new(call, stream_of(&claims), offer).await?)
+    respond::json(200, &Plan::new(call, stream, offer).await?)
 }
 
 impl Plan {
@@ -124,11 +124,11 @@ async fn exact_start(
 
 async fn offer(
     call: &Call,
-    claims: &Claims,
+    stream: &StreamKey,
     start: (Start, OnGap),
     count: usize,
 ) -> Result<Result<HistoryOffer, Response>, Problem> {
-    let asked = history::offer(&call.env, &stream_of(claims), &claims.sub, start, count).await;
+    let asked = history::offer(&call.env, stream, &call.claims().sub, start, count).await;
     asked.map_err(|error| {
         log::platform_error("object_unavailable", &call.request_id, &error);
         respond::unavailable()
@@ -142,10 +142,10 @@ pub(crate) async fn download(
     epoch: &str,
     name: &str,
 ) -> Result<Response, Problem> {
-    let claims = call.edge(Scope::ReadEvents)?;
+    let stream = call.stream_of_channel()?;
     let (before, last) = read_name(epoch, name).ok_or_else(unknown)?;
     let start = (Start::Cursor(before.to_string()), OnGap::Error);
-    let offer = match offer(call, &claims, start, 1).await? {
+    let offer = match offer(call, &stream, start, 1).await? {
         Ok(offer) => offer,
         Err(refusal) if refusal.status_code() == 401 => return Ok(refusal),
         Err(_) => return Err(unknown()),
@@ -162,7 +162,7 @@ pub(crate) async fn download(
         call.header("If-Range").as_deref(),
         call.header("If-None-Match").as_deref(),
     )?;
-    let key = entry.key(&stream_of(&claims), before.epoch);
+    let key = entry.key(&stream, before.epoch);
     send(call, &key, entry, &etag, &wanted).await
 }
 

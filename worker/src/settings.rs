@@ -2,11 +2,12 @@ use std::{cell::OnceCell, collections::BTreeMap, rc::Rc, str::FromStr};
 
 use relay_durable::StreamSettings;
 use relay_schemas::{
-    ErrorCode, OrganizationId, Problem, SecretList, SigningKeys, StreamKey,
+    ErrorCode, MultiEdgeMode, OrganizationId, Problem, RoutingStrategy, SecretList, SigningKeys,
+    StreamKey,
     limits::{
-        DEDUPLICATION_WINDOW_MS, HOT_TAIL_BYTES_MAX, LATE_EVENT_MS, RETENTION_DAYS_DEFAULT,
-        RETRY_AGE_DEFAULT_S, SEAL_AGE_DEFAULT_S, SEAL_BYTES_DEFAULT, STREAM_AGE_MS,
-        TIMESTAMP_WINDOW_MS,
+        ANSWER_AFTER_DEFAULT_MS, DEDUPLICATION_WINDOW_MS, EDGE_TIMEOUT_DEFAULT_MS,
+        HOT_TAIL_BYTES_MAX, LATE_EVENT_MS, RETENTION_DAYS_DEFAULT, RETRY_AGE_DEFAULT_S,
+        SEAL_AGE_DEFAULT_S, SEAL_BYTES_DEFAULT, STREAM_AGE_MS, TIMESTAMP_WINDOW_MS,
     },
 };
 use worker::Env;
@@ -14,6 +15,7 @@ use worker::Env;
 const DAY_MS: f64 = 86_400_000.0;
 
 /// What an operator has set, checked. Never printed: it holds secrets.
+#[allow(dead_code)]
 pub(crate) struct Settings {
     /// `LINEAR_WEBHOOK_SECRET`
     pub(crate) webhook_secrets: SecretList,
@@ -29,8 +31,42 @@ pub(crate) struct Settings {
     retention_ms_by_organization: BTreeMap<OrganizationId, u64>,
     /// `STREAM_AGE_MAX_S`
     pub(crate) stream_age_ms: (u64, u64),
+    /// `ROUTING_STRATEGY`
+    pub(crate) routing_strategy: RoutingStrategy,
+    /// `MULTI_EDGE_MODE`
+    pub(crate) multi_edge: MultiEdgeMode,
+    /// `EDGE_TIMEOUT_MS`
+    pub(crate) edge_timeout_ms: u64,
+    /// `RETRY_FAILED_EVENTS`
+    pub(crate) retry_failed_events: bool,
+    /// `PUBLIC_URL`
+    pub(crate) public_url: Option<String>,
+    /// `LINEAR_CLIENT_ID` and what goes with it.
+    pub(crate) linear: Option<LinearSettings>,
     /// `ENVIRONMENT`
     pub(crate) environment: String,
+}
+
+/// How the relay speaks to Linear.
+#[allow(dead_code)]
+pub(crate) struct LinearSettings {
+    /// `LINEAR_CLIENT_ID`, `LINEAR_CLIENT_SECRET`: the first is what people install by default.
+    pub(crate) apps: Vec<LinearApp>,
+    /// `LINEAR_URL`: where people sign in.
+    pub(crate) url: String,
+    /// `LINEAR_API_URL`: where tokens and answers go.
+    pub(crate) api_url: String,
+    /// `TOKEN_ENCRYPTION_KEY`, as it is written.
+    pub(crate) token_keys: String,
+    /// `ANSWER_AFTER_MS`
+    pub(crate) answer_after_ms: u64,
+}
+
+/// An app of Linear that posts to this relay.
+#[allow(dead_code)]
+pub(crate) struct LinearApp {
+    pub(crate) client_id: String,
+    pub(crate) client_secret: String,
 }
 
 thread_local! {
@@ -80,6 +116,12 @@ impl Settings {
             streams,
             stream_age_ms: (STREAM_AGE_MS.0.min(age_max_ms / 2), age_max_ms),
             environment: optional(env, "ENVIRONMENT").unwrap_or_else(|| "local".into()),
+            routing_strategy: choice(env, "ROUTING_STRATEGY")?,
+            multi_edge: choice(env, "MULTI_EDGE_MODE")?,
+            edge_timeout_ms: number(env, "EDGE_TIMEOUT_MS", EDGE_TIMEOUT_DEFAULT_MS)?.max(1),
+            retry_failed_events: is_on(env, "RETRY_FAILED_EVENTS", true)?,
+            public_url: url(env, "PUBLIC_URL")?,
+            linear: LinearSettings::read(env)?,
         })
     }
 
@@ -96,6 +138,66 @@ impl Settings {
         use subtle::ConstantTimeEq;
         self.admin_token.as_bytes().ct_eq(token.as_bytes()).into()
     }
+}
+
+#[allow(dead_code)]
+impl LinearSettings {
+    /// Without a client id the relay answers nothing to Linear, and needs none of the others.
+    fn read(env: &Env) -> Result<Option<Self>, Problem> {
+        let Some(ids) = optional(env, "LINEAR_CLIENT_ID") else { return Ok(None) };
+        let secrets = required(env, "LINEAR_CLIENT_SECRET")?;
+        let list = |text: &str| -> Vec<String> {
+            text.split(',').map(|part| part.trim().to_owned()).collect()
+        };
+        let (ids, secrets) = (list(&ids), list(&secrets));
+        if ids.len() != secrets.len() || ids.iter().chain(&secrets).any(String::is_empty) {
+            let message = "write one for each LINEAR_CLIENT_ID, in the same order";
+            return Err(wrong("LINEAR_CLIENT_SECRET", message));
+        }
+        let apps = ids.into_iter().zip(secrets);
+        Ok(Some(Self {
+            apps: apps
+                .map(|(client_id, client_secret)| LinearApp { client_id, client_secret })
+                .collect(),
+            url: url(env, "LINEAR_URL")?.unwrap_or_else(|| "https://linear.app".into()),
+            api_url: url(env, "LINEAR_API_URL")?.unwrap_or_else(|| "https://api.linear.app".into()),
+            token_keys: required(env, "TOKEN_ENCRYPTION_KEY")?,
+            answer_after_ms: number(env, "ANSWER_AFTER_MS", ANSWER_AFTER_DEFAULT_MS)?,
+        }))
+    }
+
+    /// The app with this client id, or the first.
+    pub(crate) fn app(&self, client_id: Option<&str>) -> Option<&LinearApp> {
+        match client_id {
+            Some(id) => self.apps.iter().find(|app| app.client_id == id),
+            None => self.apps.first(),
+        }
+    }
+}
+
+fn choice<T: FromStr<Err = String> + Default>(env: &Env, name: &str) -> Result<T, Problem> {
+    optional(env, name)
+        .map_or_else(|| Ok(T::default()), |text| text.parse().map_err(|error| wrong(name, error)))
+}
+
+fn is_on(env: &Env, name: &str, default: bool) -> Result<bool, Problem> {
+    match optional(env, name).as_deref() {
+        None => Ok(default),
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(_) => Err(wrong(name, "write true or false")),
+    }
+}
+
+/// The beginning of addresses: no slash at the end.
+fn url(env: &Env, name: &str) -> Result<Option<String>, Problem> {
+    let Some(text) = optional(env, name) else { return Ok(None) };
+    let url = text.trim_end_matches('/');
+    let is_local = url.starts_with("http://127.0.0.1:") || url.starts_with("http://localhost:");
+    if url.starts_with("https://") || is_local {
+        return Ok(Some(url.to_owned()));
+    }
+    Err(wrong(name, "write an address that begins with https://"))
 }
 
 fn retention_ms(env: &Env) -> Result<u64, Problem> {

@@ -25,6 +25,7 @@ pub(crate) fn query(start: Start, order: Order, limit: usize) -> PageQuery {
         order,
         body: BodyMode::Data,
         on_gap: OnGap::Resume,
+        channel: None,
     }
 }
 

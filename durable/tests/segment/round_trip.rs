@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 use relay_durable::{SegmentEncoder, samples::samples};
-use relay_schemas::{Channel, Epoch, EventId, Record, RecordParts, SegmentOrigin, Seq, UnixMillis};
+use relay_schemas::{
+    Channel, Epoch, EventId, Record, RecordParts, SegmentOrigin, Seq, Subject, UnixMillis,
+};
 
 use super::*;
 
@@ -27,6 +29,8 @@ fn record_at(received_at: u64, body: &str) -> String {
         channel: &"user:u-1".parse::<Channel>().unwrap(),
         delivery: None,
         headers: &[],
+        subject: Subject::default(),
+        own: false,
         body,
     })
     .into_string()

@@ -87,6 +87,7 @@ fn check_barred(relay: &mut Relay, name: &str, barred: bool) {
         order: Order::Asc,
         body: Default::default(),
         on_gap: OnGap::Resume,
+        channel: None,
     };
     let page = PageCommand { edge: edge.clone(), ..page_command(&query) };
     let report =

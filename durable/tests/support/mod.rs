@@ -17,7 +17,7 @@ use relay_durable::{
 use relay_schemas::{
     Append, AppendReply, BodyMode, ByeCode, Connect, Cursor, Dialect, EdgeId, Epoch, EventId,
     HistoryOffer, KindFilter, NewEvent, OnGap, PageCommand, PageQuery, Problem, Record,
-    RecordParts, SegmentEntry, Seq, Start, StreamKey, UnixMillis, index_key,
+    RecordParts, SegmentEntry, Seq, Start, StreamKey, Subject, UnixMillis, index_key,
     limits::LOG_ROW_EXTENDED_BYTES_MAX, write_webhook_frame,
 };
 
@@ -40,6 +40,8 @@ pub(crate) fn event_of(number: u64, kind: &str, received_at: UnixMillis, body: &
         channel: &"user:u-1".parse().unwrap(),
         delivery: None,
         headers: &[],
+        subject: Subject::default(),
+        own: false,
         body,
     });
     NewEvent { id: id(number), kind: kind.into(), received_at, record: record.into_string() }
@@ -173,6 +175,10 @@ pub(crate) fn connect(dialect: Dialect, start: Start) -> Connect {
         on_gap: OnGap::Resume,
         heartbeat_s: 15,
         resume: None,
+        edge_name: None,
+        allowed: KindFilter::default(),
+        own: false,
+        app: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The fake relay's stream: position, id and record of its events.
 
-use relay_schemas::{Cursor, Epoch, EventId, Record, RecordParts, Seq, UnixMillis, sign};
+use relay_schemas::{Cursor, Epoch, EventId, Record, RecordParts, Seq, Subject, UnixMillis, sign};
 
 /// What Linear signs with.
 pub(crate) const SECRET: &[u8] = b"linear-secret";
@@ -26,6 +26,8 @@ pub(crate) fn record(seq: u64, body: &str) -> String {
             ("Linear-Event".into(), "AgentSessionEvent".into()),
             ("Content-Type".into(), "application/json; charset=utf-8".into()),
         ],
+        subject: Subject::default(),
+        own: false,
         body,
     })
     .into_string()

@@ -34,6 +34,7 @@ pub(crate) fn credential(edge: &str) -> String {
         user: "u-1".parse().unwrap(),
         name: None,
         scopes: Scope::DEFAULT.to_vec(),
+        channels: Vec::new(),
         iat: 0,
         exp: 4_000_000_000,
     };

@@ -4,7 +4,9 @@
 
 use fastrand::Rng;
 use relay_durable::samples::{Sample, samples};
-use relay_schemas::{EventId, OrganizationId, Record, RecordParts, Sha256Digest, UnixMillis};
+use relay_schemas::{
+    EventId, OrganizationId, Record, RecordParts, Sha256Digest, Subject, UnixMillis,
+};
 use serde_json::Value;
 
 const ORGANIZATION: &str = "5f0c1a9e-7d3b-4c62-9a41-2e8b6d07f315";
@@ -189,6 +191,8 @@ impl Traffic {
             channel: &sample.expected_channel,
             delivery: Some(&delivery),
             headers: &headers,
+            subject: Subject::default(),
+            own: false,
             body,
         })
         .into_string()

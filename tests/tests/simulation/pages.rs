@@ -56,7 +56,7 @@ impl PageReader {
         let kinds = KindFilter::default();
         let (body, on_gap) = (BodyMode::Data, OnGap::Resume);
         let limit = if platform.incarnation(stream).tail() > 200 { 500 } else { 7 };
-        let query = PageQuery { start, kinds, limit, order, body, on_gap };
+        let query = PageQuery { start, kinds, limit, order, body, on_gap, channel: None };
         Self { is_of_everything: true, ..Self::new(stream, query, platform) }
     }
 

@@ -2,7 +2,8 @@ use std::collections::VecDeque;
 
 use relay_durable::Stream;
 use relay_schemas::{
-    Append, AppendReply, Disposition, EventId, NewEvent, Record, RecordParts, StreamKey, UnixMillis,
+    Append, AppendReply, Disposition, EventId, NewEvent, Record, RecordParts, StreamKey, Subject,
+    UnixMillis,
 };
 
 use crate::{
@@ -175,6 +176,8 @@ impl Sent {
             channel: &stream.channel,
             delivery: None,
             headers: &[],
+            subject: Subject::default(),
+            own: false,
             body: &format!(r#"{{"number":{number},"fill":"{fill}"}}"#),
         });
         NewEvent { id, kind: kind.into(), received_at, record: record.into_string() }

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use relay_durable::{ConnectionId, Fetched, Replay, SegmentObject};
 use relay_schemas::{
-    Bye, ByeCode, ClientMessage, Connect, Dialect, EdgeId, Heartbeat, HistoryOffer, OnGap,
-    Position, SegmentEntry, Start, UnixMillis, limits::CREDIT_BYTES,
+    Bye, ByeCode, ClientMessage, Connect, Dialect, EdgeId, Heartbeat, HistoryOffer, KindFilter,
+    OnGap, Position, SegmentEntry, Start, UnixMillis, limits::CREDIT_BYTES,
 };
 
 use crate::{
@@ -245,6 +245,10 @@ impl Reader {
             on_gap: self.on_gap,
             heartbeat_s: 15,
             resume: None,
+            edge_name: None,
+            allowed: KindFilter::default(),
+            own: false,
+            app: None,
         }
     }
 }

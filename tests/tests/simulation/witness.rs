@@ -100,7 +100,7 @@ impl Witness {
                 self.move_to(bye.cursor, platform);
                 self.connection().is_ended = true;
             }
-            Frame::Webhook(_) | Frame::Unknown => panic!("{line:.200}"),
+            Frame::Webhook(_) | Frame::Signal(_) | Frame::Unknown => panic!("{line:.200}"),
         }
     }
 

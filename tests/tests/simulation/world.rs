@@ -165,6 +165,7 @@ impl World {
                 order: *one_of(&mut self.platform.rng, &[Order::Asc, Order::Desc]),
                 body: *one_of(&mut self.platform.rng, &BODIES),
                 on_gap: self.on_gap(),
+                channel: None,
             };
             self.pages.push(PageReader::new(stream, query, &self.platform));
         }

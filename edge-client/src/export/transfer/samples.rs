@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use relay_schemas::{
-    Cursor, Epoch, EventId, Record, RecordParts, Seq, Sha256Digest, UnixMillis, write_webhook_frame,
+    Cursor, Epoch, EventId, Record, RecordParts, Seq, Sha256Digest, Subject, UnixMillis,
+    write_webhook_frame,
 };
 
 use crate::export::{
@@ -24,6 +25,8 @@ pub(in crate::export) fn record(seq: u64) -> String {
         channel: &"user:u-1".parse().unwrap(),
         delivery: Some("delivery-1"),
         headers: &[],
+        subject: Subject::default(),
+        own: false,
         body: r#"{"id":"x","cursor":"y"}"#,
     })
     .into_string()

@@ -15,7 +15,8 @@ use edgerelay::{
 use futures::future::BoxFuture;
 use relay_durable::samples::sized_body;
 use relay_schemas::{
-    Cursor, Epoch, EventId, Open, Record, RecordParts, Seq, UnixMillis, write_webhook_frame,
+    Cursor, Epoch, EventId, Open, Record, RecordParts, Seq, Subject, UnixMillis,
+    write_webhook_frame,
 };
 use relay_tests::{ClientProcess, Relay, client_binary, now_ms};
 
@@ -134,6 +135,8 @@ fn frames() -> Arc<Vec<String>> {
             channel: &"user:user".parse().expect("a channel"),
             delivery: None,
             headers: &[],
+            subject: Subject::default(),
+            own: false,
             body: &body,
         })
         .into_string()

@@ -2,7 +2,7 @@ use fastrand::Rng;
 use relay_durable::samples::samples;
 use relay_schemas::{
     Envelope, NewEvent, OrganizationId, QueueMessage, Record, RecordParts, Sha256Digest, StreamKey,
-    UnixMillis,
+    Subject, UnixMillis,
 };
 use relay_tests::SignedWebhook;
 use serde_json::Value;
@@ -160,6 +160,8 @@ impl Traffic {
             channel: &self.stream.channel,
             delivery: webhook.header("Linear-Delivery"),
             headers: &webhook.headers,
+            subject: Subject::default(),
+            own: false,
             body: envelope.body(),
         });
         NewEvent { id: envelope.event_id(), kind, received_at: now, record: record.into_string() }

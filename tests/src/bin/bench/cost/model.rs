@@ -191,6 +191,10 @@ impl Model {
             on_gap: OnGap::Resume,
             heartbeat_s: 15,
             resume: None,
+            edge_name: None,
+            allowed: KindFilter::default(),
+            own: false,
+            app: None,
         }
     }
 
