@@ -1,5 +1,7 @@
 use serde::{Deserialize, Serialize};
 
+use crate::limits::RATE_LIMIT_PERIOD_S;
+
 macro_rules! error_codes {
     ($($(#[$documentation:meta])* $variant:ident = $code:literal, $status:literal, $retryable:literal;)*) => {
         /// What went wrong, as clients match it. Codes are stable; messages are for people.
@@ -192,8 +194,7 @@ impl Problem {
     pub fn retry_after_s(&self) -> Option<u32> {
         self.code.is_retryable().then_some(match self.code {
             ErrorCode::EdgesTooMany | ErrorCode::ConnectionsTooMany => 30,
-            // The period of the platform's limiter.
-            ErrorCode::RateLimited => 60,
+            ErrorCode::RateLimited => RATE_LIMIT_PERIOD_S,
             _ => 2,
         })
     }

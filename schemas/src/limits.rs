@@ -143,6 +143,17 @@ pub const EDGES_PER_ORGANIZATION_MAX: usize = 1_000;
 /// travels in a header.
 pub const CHANNELS_PER_EDGE_MAX: usize = 50;
 
+/// Requests of one credential in [`RATE_LIMIT_PERIOD_S`], at each of the platform's places: a
+/// handler that takes 50 events/s makes two reports for each.
+pub const CREDENTIAL_REQUESTS_MAX: u32 = 6_000;
+
+/// Requests of one address without a good credential in [`RATE_LIMIT_PERIOD_S`]: a few people
+/// behind one address who sign in, and not somebody who tries keys.
+pub const ADDRESS_REQUESTS_MAX: u32 = 300;
+
+/// Seconds in which requests are counted. The platform's limiter knows 10 and 60.
+pub const RATE_LIMIT_PERIOD_S: u32 = 60;
+
 /// Characters of an edge's display name.
 pub const EDGE_NAME_LENGTH_MAX: usize = 100;
 

@@ -6,7 +6,9 @@ use crate::{
 /// Who may use a route. Checked before its handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody.
+    /// Anybody, as often as they like.
+    Open,
+    /// Anybody; each address so often.
     Anyone,
     /// Whoever signs the body with Linear's webhook secret.
     Signature,
@@ -80,9 +82,9 @@ routes! {
     /// `GET /metrics`
     Metrics = "GET" "/metrics", Access::Operator, "metrics for Prometheus";
     /// `GET /health`
-    Health = "GET" "/health", Access::Anyone, "whether the relay lives, and its version";
+    Health = "GET" "/health", Access::Open, "whether the relay lives, and its version";
     /// `GET /`
-    Info = "GET" "/", Access::Anyone, "what this is";
+    Info = "GET" "/", Access::Open, "what this is";
 
     /// `GET /admin/edges`
     Edges = "GET" "/admin/edges", Access::Operator, "an organization's machines";

@@ -89,6 +89,8 @@ fn the_limits_are_those_of_the_code() {
         ("slow: without credit for", limits::SLOW_STALL_MS / 1000, "s"),
         ("slow: and behind by", limits::SLOW_LAG_EVENTS, "events"),
         ("connections of a stream", of_usize(limits::CONNECTIONS_PER_STREAM_MAX), "connections"),
+        ("requests of a credential", limits::CREDENTIAL_REQUESTS_MAX.into(), "a minute"),
+        ("requests of an address", limits::ADDRESS_REQUESTS_MAX.into(), "a minute"),
         ("page, default", of_usize(page_events), "events"),
         ("page, greatest", of_usize(page_events_max), "events"),
         ("page's size", of_usize(limits::PAGE_BYTES_MAX), "bytes"),
@@ -130,6 +132,25 @@ fn the_queue_offers_a_message_as_often_as_the_consumer_counts() {
         let wanted = format!("max_retries = {retries}");
         assert!(consumer.lines().any(|line| line == wanted), "{wanted}:{consumer}");
     }
+}
+
+#[test]
+fn the_limiters_count_as_far_as_the_limits_say() {
+    let text = file("wrangler.toml");
+    let period = limits::RATE_LIMIT_PERIOD_S;
+    for (name, limit) in [
+        ("CREDENTIAL_LIMIT", limits::CREDENTIAL_REQUESTS_MAX),
+        ("ADDRESS_LIMIT", limits::ADDRESS_REQUESTS_MAX),
+    ] {
+        let limiters: Vec<&str> = text
+            .split("ratelimits]]")
+            .filter(|limiter| limiter.contains(&format!("name = \"{name}\"")))
+            .collect();
+        assert_eq!(limiters.len(), 3, "local, develop and production");
+        let wanted = format!("simple = {{ limit = {limit}, period = {period} }}");
+        assert!(limiters.iter().all(|limiter| limiter.contains(&wanted)), "{name}: {wanted}");
+    }
+    assert_eq!(period, 60, "the documentation says 'a minute'");
 }
 
 /// In a row of the table, a name with `.rs` says in which file the names after it are.

@@ -17,6 +17,7 @@ const COMPARED = [
 	"kv_namespaces",
 	"r2_buckets",
 	"queues",
+	"ratelimits",
 	"compatibility_date",
 	"compatibility_flags",
 	"limits",
@@ -29,9 +30,10 @@ function bindingsOf(environment) {
 	return JSON.parse(JSON.stringify(compared), withoutEnvironmentNames);
 }
 
-// Resources are named after their environment, and each KV namespace has an id of its own.
+// Resources are named after their environment, and each KV namespace and each limiter has an id of
+// its own.
 function withoutEnvironmentNames(key, value) {
-	if (key === "id") return "<id>";
+	if (key === "id" || key === "namespace_id") return "<id>";
 	if (typeof value !== "string") return value;
 	return value.replace(/^(local|develop|production)$|-(local|develop|production)$/, "");
 }

@@ -9,7 +9,7 @@ use relay_schemas::{
 };
 use worker::{Context, Env, Request};
 
-use crate::{host, settings::Settings};
+use crate::{host, rate_limit, settings::Settings};
 
 /// One HTTP request and what is needed to answer it.
 pub(crate) struct Call {
@@ -36,13 +36,14 @@ impl Call {
     }
 
     /// Refuses whoever may not use a route. A signature is checked together with its body.
-    pub(crate) fn authorize(&mut self, access: Access) -> Result<(), Problem> {
+    pub(crate) async fn authorize(&mut self, access: Access) -> Result<(), Problem> {
         match access {
-            Access::Anyone | Access::Signature | Access::Browser => Ok(()),
+            Access::Open | Access::Signature => Ok(()),
+            Access::Anyone | Access::Browser => rate_limit::require_address_room(self).await,
             Access::Operator => self.require_operator(),
             Access::Edge(scopes) => {
                 self.claims = Some(self.read_claims(scopes)?);
-                Ok(())
+                rate_limit::require_credential_room(self).await
             }
         }
     }

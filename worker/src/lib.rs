@@ -24,6 +24,7 @@ mod log;
 mod metrics;
 mod operations;
 mod operations_object;
+mod rate_limit;
 mod reading;
 mod rebuild;
 mod respond;

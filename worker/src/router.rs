@@ -7,7 +7,7 @@ use crate::{
     call::Call,
     dead_letter_admin, events,
     log::{self, Level},
-    operations, respond, segments,
+    operations, rate_limit, respond, segments,
     settings::Settings,
     webhook,
 };
@@ -45,8 +45,14 @@ async fn route(call: &mut Call, method: &Method, path: &str) -> Result<Response,
         return respond::preflight().map_err(|_| respond::unavailable());
     }
     let (route, values) = Route::find(method.as_ref(), path)?;
-    call.authorize(route.access())?;
-    handle(call, route, &values).await
+    let outcome = match call.authorize(route.access()).await {
+        Ok(()) => handle(call, route, &values).await,
+        Err(problem) => Err(problem),
+    };
+    if outcome.as_ref().is_err_and(|problem| problem.code.status() == 401) {
+        rate_limit::require_address_room(call).await?;
+    }
+    outcome
 }
 
 /// The table of contents of the HTTP surface.
