@@ -10,6 +10,7 @@ mod answer;
 mod edge;
 mod frames;
 mod history;
+pub mod linear;
 mod paths;
 mod reader;
 mod relay;
