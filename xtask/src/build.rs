@@ -43,18 +43,33 @@ fn worker_build_command(workspace: &Workspace, tools: &Tools, profile: Profile) 
 
 /// The path of a freshly built `edgerelay`.
 pub(crate) fn build_client(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
+    let arguments: &[&str] = match profile {
+        Profile::Debug => &[],
+        Profile::Release => &["--release"],
+    };
+    build(workspace, ("edgerelay", "edgerelay"), arguments)
+}
+
+/// The path of another freshly built program.
+pub(crate) fn build_program(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf> {
+    build(workspace, (package, name), &[])
+}
+
+fn build(
+    workspace: &Workspace,
+    (package, name): (&str, &str),
+    arguments: &[&str],
+) -> Result<PathBuf> {
     let mut command = workspace.cargo();
     command
-        .args(["build", "--package", "edgerelay", "--bin", "edgerelay"])
+        .args(["build", "--package", package, "--bin", name])
+        .args(arguments)
         .arg("--message-format=json-render-diagnostics")
         .stderr(Stdio::inherit());
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
     let output = command.output().context("cargo can't be started")?;
-    ensure!(output.status.success(), "the edge client doesn't build; the reasons are above");
+    ensure!(output.status.success(), "{name} doesn't build; the reasons are above");
     executable_in(&String::from_utf8_lossy(&output.stdout))
-        .context("cargo built edgerelay but didn't say where")
+        .with_context(|| format!("cargo built {name} but didn't say where"))
 }
 
 fn executable_in(messages: &str) -> Option<PathBuf> {

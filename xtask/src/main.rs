@@ -13,6 +13,7 @@ mod deny;
 mod dev;
 mod dev_vars;
 mod lifecycle;
+mod linear;
 mod mutants;
 mod process;
 mod progress;
@@ -55,8 +56,11 @@ enum Task {
         /// Directory that keeps the relay's state [default: .edgerelay in the checkout]
         #[arg(long, value_name = "DIR")]
         state: Option<PathBuf>,
+        /// Without a Linear of its own: only what you post reaches the relay, and nothing is answered
+        #[arg(long)]
+        without_linear: bool,
     },
-    /// Shows the whole path, from a signed webhook to a handler, with a client killed halfway
+    /// Shows the whole path: sign-in, a delegated issue, a handler that works, what Linear's user sees
     Demo,
     /// Runs every test, native and end-to-end
     Test {
@@ -104,7 +108,9 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Setup => setup::set_up(&workspace).map(|_| ()),
         Task::Build { release: true } => build::build_worker(&workspace, Profile::Release),
         Task::Build { release: false } => build::build_worker(&workspace, Profile::Debug),
-        Task::Dev { port, state } => dev::run(&workspace, port, state),
+        Task::Dev { port, state, without_linear } => {
+            dev::run(&workspace, port, state, without_linear)
+        }
         Task::Demo => demo::run(&workspace),
         Task::Test { filters } => test::run(&workspace, &filters),
         Task::Bench { arguments } => bench::run(&workspace, &arguments),

@@ -24,7 +24,7 @@ struct Arguments {
     #[arg(long)]
     webhook_url: Option<String>,
     /// What signs webhooks.
-    #[arg(long)]
+    #[arg(long, env = "LINEAR_WEBHOOK_SECRET", hide_env_values = true)]
     webhook_secret: Option<String>,
     /// The app's client id.
     #[arg(long)]
@@ -38,6 +38,9 @@ struct Arguments {
     /// What the pauses before the retries of webhooks are multiplied by.
     #[arg(long, default_value_t = 1.0)]
     time_scale: f64,
+    /// Ends when its standard input does, so that it doesn't outlive who started it.
+    #[arg(long)]
+    end_with_stdin: bool,
     /// A scenario; without one there are a few people and an issue.
     #[arg(long)]
     scenario: Option<PathBuf>,
@@ -57,6 +60,12 @@ async fn main() -> ExitCode {
         Ok(steps) => steps,
         Err(error) => return failed(&format!("--scenario: {error}")),
     };
+    if arguments.end_with_stdin {
+        std::thread::spawn(|| {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            std::process::exit(0);
+        });
+    }
     let linear = FakeLinear::start_with(options(arguments)).await;
     println!("{}", json!({"url": linear.url()}));
     if let Err(refusal) = linear.play(&steps).await {
