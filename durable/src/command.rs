@@ -1,4 +1,4 @@
-use relay_schemas::{ByeCode, Cursor, HistoryOffer, Problem};
+use relay_schemas::{ByeCode, Cursor, HistoryOffer, Problem, QueueMessage, Seq};
 
 /// A connection's number, unique within its stream for as long as it is open.
 pub type ConnectionId = u64;
@@ -36,6 +36,23 @@ pub enum Command {
         /// Their names.
         keys: Vec<String>,
     },
+    /// Send an event to the dead letters, then call `Stream::gave_up`. It is told again until then.
+    GiveUp(Box<GivenUp>),
+}
+
+/// An event that edges were given, and none has finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Its position.
+    pub seq: Seq,
+    /// The message that it came in, made again from its record. The request is the event's id.
+    pub message: QueueMessage,
+    /// The exact body.
+    pub body: String,
+    /// `assignment: …`
+    pub reason: String,
+    /// How often it was given to an edge.
+    pub attempts: u32,
 }
 
 /// Why a command failed.

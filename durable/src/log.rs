@@ -4,7 +4,7 @@ mod retention;
 mod rows;
 mod sealing;
 
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use relay_schemas::{
     Cursor, Disposition, Epoch, EventId, NewEvent, Seq, StreamKey, UnixMillis,
@@ -216,6 +216,16 @@ impl<S: LogStorage> Log<S> {
         events: &[NewEvent],
         now: UnixMillis,
     ) -> Result<Vec<Disposition>, S::Error> {
+        self.append_again(events, &BTreeSet::new(), now)
+    }
+
+    /// The same; events that are named in `again` get another position, though they have one.
+    pub(crate) fn append_again(
+        &mut self,
+        events: &[NewEvent],
+        again: &BTreeSet<EventId>,
+        now: UnixMillis,
+    ) -> Result<Vec<Disposition>, S::Error> {
         self.make_used()?;
         let mut recent = match self.recent.take() {
             Some(recent) => recent,
@@ -226,8 +236,13 @@ impl<S: LogStorage> Log<S> {
         let mut fresh: Vec<&NewEvent> = Vec::with_capacity(events.len());
         for event in events {
             let seq = self.tail.plus(fresh.len() as u64 + 1);
-            let is_new =
-                !self.is_known_from_before(event, now)? && recent.add_newer(event.id, seq, now);
+            let stands_again =
+                again.contains(&event.id) && !fresh.iter().any(|one| one.id == event.id);
+            if stands_again {
+                recent.forget(event.id);
+            }
+            let is_new = (stands_again || !self.is_known_from_before(event, now)?)
+                && recent.add_newer(event.id, seq, now);
             dispositions.push(if is_new { Disposition::Appended } else { Disposition::Duplicate });
             if is_new {
                 fresh.push(event);

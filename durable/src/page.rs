@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use relay_schemas::{
     BodyMode, Cursor, Dialect, EdgeId, EventId, Gap, HistoryOffer, KindFilter, OnGap, Order,
-    PageCommand, SegmentEntry, Seq, Start, StoredReport, StreamKey, UnixMillis,
+    PageCommand, ReadFilter, SegmentEntry, Seq, Start, StoredReport, StreamKey, UnixMillis,
     limits::PAGE_BYTES_MAX, record_kind, record_received_at, rewrite_body, write_webhook_frame,
 };
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 pub use self::fill::{PageFill, PageStep};
 use crate::{
     command::StreamError,
+    health::EdgeState,
     log::Resolved,
     sealing::Sealing,
     segment::{SegmentError, SegmentReader},
@@ -96,8 +97,25 @@ pub struct StreamState {
     pub sealing: Sealing,
     /// Open connections.
     pub connections: Vec<ConnectionState>,
+    /// The edges that are connected, or were lately.
+    pub edges: Vec<EdgeState>,
+    /// How far events have been given to edges, where each goes to one of them.
+    pub assigned: Option<AssignedState>,
     /// When the object next wants to be woken.
     pub alarm_at: Option<UnixMillis>,
+}
+
+/// How far events have been given to edges.
+#[derive(Debug, Serialize)]
+pub struct AssignedState {
+    /// The position up to which every event was considered.
+    pub until: Cursor,
+    /// Events that an edge has.
+    pub held: usize,
+    /// Events that wait for one.
+    pub waiting: usize,
+    /// Events that went to the dead letters, or are about to.
+    pub given_up: usize,
 }
 
 /// One open connection.
@@ -117,7 +135,7 @@ pub struct ConnectionState {
 
 #[derive(Clone, Debug)]
 struct PageBuilder {
-    kinds: KindFilter,
+    filter: ReadFilter,
     body: BodyMode,
     /// How many events the page may have, with those that it has already.
     limit: usize,
@@ -130,7 +148,7 @@ struct PageBuilder {
 impl PageBuilder {
     fn new(command: &PageCommand) -> Self {
         Self {
-            kinds: command.query.kinds.clone(),
+            filter: command.filter(),
             body: command.query.body,
             limit: command.query.limit,
             before: command.events,
@@ -144,7 +162,7 @@ impl PageBuilder {
     }
 
     fn passes(&self, record: &str) -> bool {
-        self.kinds.is_open() || record_kind(record).is_some_and(|kind| self.kinds.passes(&kind))
+        self.filter.passes(None, record)
     }
 
     /// Takes a record, or answers that the page is full. The first event always fits.
@@ -268,7 +286,12 @@ impl<S: LogStorage> Stream<S> {
     }
 
     /// One event with what edges reported on it.
-    pub fn event(&self, edge: &EdgeId, id: EventId) -> Result<EventAnswer, StreamError<S::Error>> {
+    pub fn event(
+        &self,
+        edge: &EdgeId,
+        id: EventId,
+        allowed: &KindFilter,
+    ) -> Result<EventAnswer, StreamError<S::Error>> {
         self.admit(edge)?;
         let seq = self.known_position(id)?;
         let reports = self.log().storage().reports(seq)?;
@@ -281,9 +304,14 @@ impl<S: LogStorage> Stream<S> {
         }
         let mut line = String::new();
         self.log().read(Seq::new(seq.get() - 1), &mut |_, record| {
-            write_webhook_frame(cursor, 1, record, &mut line);
+            if may_read(allowed, record) {
+                write_webhook_frame(cursor, 1, record, &mut line);
+            }
             ControlFlow::Break(())
         })?;
+        if line.is_empty() {
+            return Err(event_unknown());
+        }
         Ok(EventAnswer::Hot(EventWithReports { event: raw_json(line), reports }))
     }
 
@@ -313,26 +341,51 @@ impl<S: LogStorage> Stream<S> {
             hot_since: log.hot_since(),
             sealing: self.sealing,
             connections,
+            edges: self.edge_states()?,
+            assigned: self.is_assigned().then(|| self.assigned_state()),
             alarm_at: self.next_alarm(),
         })
     }
 }
 
-/// The event at a position of a segment, with the reports on it.
+impl<S: LogStorage> Stream<S> {
+    fn assigned_state(&self) -> AssignedState {
+        let assignment = self.assignment();
+        let leases = assignment.leases().values();
+        let held = leases.clone().filter(|lease| lease.edge().is_some()).count();
+        let waiting = assignment.waiting().len();
+        AssignedState {
+            until: self.log().cursor(assignment.until()),
+            held,
+            waiting,
+            given_up: leases.count() - held - waiting,
+        }
+    }
+}
+
+/// The event at a position of a segment, with the reports on it; `None` if it may not be read.
 pub fn sealed_event(
     bytes: Vec<u8>,
     segment: &SegmentEntry,
     cursor: Cursor,
     reports: Vec<StoredReport>,
-) -> Result<EventWithReports, SegmentError> {
+    allowed: &KindFilter,
+) -> Result<Option<EventWithReports>, SegmentError> {
     let mut reader = SegmentReader::new(bytes, segment)?;
     reader.skip_to(Seq::new(cursor.seq.get() - 1));
     let Some((_, record)) = reader.next()? else {
         return Err(SegmentError::Corrupt("the event is not in it"));
     };
+    if !may_read(allowed, record) {
+        return Ok(None);
+    }
     let mut line = String::new();
     write_webhook_frame(cursor, 1, record, &mut line);
-    Ok(EventWithReports { event: raw_json(line), reports })
+    Ok(Some(EventWithReports { event: raw_json(line), reports }))
+}
+
+fn may_read(allowed: &KindFilter, record: &str) -> bool {
+    allowed.is_open() || record_kind(record).is_some_and(|kind| allowed.passes(&kind))
 }
 
 /// The position before the first event of a segment that was received at or after an instant.

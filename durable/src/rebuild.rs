@@ -147,7 +147,9 @@ impl<S: LogStorage> Stream<S> {
     ) -> Result<(Rebuilt, Vec<Command>), S::Error> {
         let rebuilt = plan(self.log(), found, Epoch::new(now, salt))?;
         let commands = self.end_all();
+        let hot = self.log().sealed().next()..=self.log().tail();
         self.log_mut().storage_mut().rebuild(stream, &rebuilt)?;
+        self.move_leases(&hot, &rebuilt)?;
         Ok((rebuilt, commands))
     }
 }

@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 
 use relay_schemas::{
-    Connect, Cursor, Epoch, Gap, GapReason, HistoryOffer, OnGap, Position, Resume, SegmentEntry,
-    Seq, Start, StreamKey, UnixMillis, index_prefix, record_kind, record_received_at, rewrite_body,
-    write_webhook_frame,
+    Connect, Cursor, Epoch, Gap, GapReason, HistoryOffer, OnGap, Position, ReadFilter, Resume,
+    SegmentEntry, Seq, Start, StreamKey, UnixMillis, index_prefix, record_received_at,
+    rewrite_body, write_webhook_frame,
 };
 
 use crate::{
@@ -62,6 +62,7 @@ enum Source {
 /// One reader in history: a position, and at most one segment being read.
 pub struct Replay {
     stream: StreamKey,
+    filter: ReadFilter,
     connect: Connect,
     epoch: Epoch,
     position: Seq,
@@ -97,6 +98,7 @@ impl Replay {
     pub fn after(connect: Connect, position: Position) -> Self {
         Self {
             stream: connect.stream.clone(),
+            filter: connect.filter(),
             connect,
             epoch: position.cursor.epoch,
             position: position.cursor.seq,
@@ -298,8 +300,7 @@ impl Replay {
             }
             self.received_since = None;
         }
-        let kinds = &self.connect.kinds;
-        if !kinds.is_open() && !record_kind(record).is_some_and(|kind| kinds.passes(&kind)) {
+        if !self.filter.passes(None, record) {
             return 0;
         }
         self.n += 1;

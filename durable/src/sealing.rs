@@ -1,16 +1,17 @@
 use relay_schemas::{
-    Append, Cursor, Epoch, ErrorCode, HistoryOffer, Problem, SegmentEntry, Seq, StreamKey,
-    UnixMillis,
+    Append, Cursor, Epoch, ErrorCode, HistoryOffer, MultiEdgeMode, Problem, SegmentEntry, Seq,
+    StreamKey, UnixMillis,
     limits::{
-        HOT_TAIL_BYTES_MAX, RETENTION_DAYS_DEFAULT_MS, SEAL_AGE_DEFAULT_S, SEAL_AGE_SHARE,
-        SEAL_BYTES_DEFAULT, SEAL_READER_WAIT_MS, SEAL_RETRY_MS, SEGMENTS_OFFERED_MAX,
+        EDGE_TIMEOUT_DEFAULT_MS, HOT_TAIL_BYTES_MAX, RETENTION_DAYS_DEFAULT_MS, SEAL_AGE_DEFAULT_S,
+        SEAL_AGE_SHARE, SEAL_BYTES_DEFAULT, SEAL_READER_WAIT_MS, SEAL_RETRY_MS,
+        SEGMENTS_OFFERED_MAX,
     },
 };
 use serde::Serialize;
 
 use crate::{
-    command::StreamError, log::Resolved, segment::EncodedSegment, storage::LogStorage,
-    stream::Stream, subscription::Subscription,
+    assignment::AssignmentRules, command::StreamError, log::Resolved, segment::EncodedSegment,
+    storage::LogStorage, stream::Stream, subscription::Subscription,
 };
 
 /// What an operator sets for streams.
@@ -24,6 +25,12 @@ pub struct StreamSettings {
     pub seal_age_ms: u64,
     /// Bytes of records in the hot tail beyond which appends are refused.
     pub hot_bytes_max: u64,
+    /// Which edges get an event.
+    pub multi_edge: MultiEdgeMode,
+    /// How long an edge may be silent over an event that it was given, or away.
+    pub edge_timeout_ms: u64,
+    /// Whether a failed event is given to another edge.
+    pub retry_failed: bool,
 }
 
 impl Default for StreamSettings {
@@ -33,6 +40,20 @@ impl Default for StreamSettings {
             seal_bytes: SEAL_BYTES_DEFAULT,
             seal_age_ms: SEAL_AGE_DEFAULT_S * 1000,
             hot_bytes_max: HOT_TAIL_BYTES_MAX,
+            multi_edge: MultiEdgeMode::Broadcast,
+            edge_timeout_ms: EDGE_TIMEOUT_DEFAULT_MS,
+            retry_failed: true,
+        }
+    }
+}
+
+impl StreamSettings {
+    /// Those of them that are for assigning.
+    pub fn assignment(&self) -> AssignmentRules {
+        AssignmentRules {
+            mode: self.multi_edge,
+            timeout_ms: self.edge_timeout_ms,
+            retry_failed: self.retry_failed,
         }
     }
 }
@@ -44,6 +65,9 @@ pub struct Sealing {
     pub failures: u32,
     /// No attempt before this.
     pub retry_at: Option<UnixMillis>,
+    /// Up to where nothing more could be sealed, because edges have what follows.
+    #[serde(skip)]
+    pub(crate) blocked_at: Option<Seq>,
 }
 
 /// A segment on its way to R2 and KV.
@@ -71,6 +95,9 @@ impl<S: LogStorage> Stream<S> {
         let (log, seal_bytes) = (self.log(), self.settings.seal_bytes);
         // Segments are named after their stream.
         log.stream()?;
+        if log.plan().is_none() && self.is_kept_open() {
+            return None;
+        }
         let wait_ms = match log.plan() {
             Some(_) => 0,
             None if log.hot_bytes() >= seal_bytes => 0,
@@ -88,7 +115,9 @@ impl<S: LogStorage> Stream<S> {
         }
         let until = self.sealable_until(now);
         let segment = self.log_mut().next_segment_until(until)?;
-        if segment.is_none() {
+        if segment.is_none() && self.is_assigned() {
+            self.sealing.blocked_at = Some(self.assignment().sealable_until());
+        } else if segment.is_none() {
             self.sealing.retry_at = Some(now + SEAL_READER_WAIT_MS.0);
         }
         let epoch = self.log().epoch();
@@ -96,9 +125,19 @@ impl<S: LogStorage> Stream<S> {
         Ok(stream.zip(segment).map(|(stream, segment)| SealJob { stream, epoch, segment }))
     }
 
+    /// Whether edges have, or are yet to be given, all that could be sealed.
+    fn is_kept_open(&self) -> bool {
+        let until = self.assignment().sealable_until();
+        self.is_assigned()
+            && (until <= self.log().sealed() || self.sealing.blocked_at == Some(until))
+    }
+
     /// A direct reader that has run out of credit for a moment keeps its rows: it would be sent to
     /// history and back. Others read on in history without noticing.
     fn sealable_until(&self, now: UnixMillis) -> Seq {
+        if self.is_assigned() {
+            return self.assignment().sealable_until();
+        }
         let waiting = self.connections().values().filter(|reader| {
             !reader.dialect.is_bridged() && reader.has_stalled_within(SEAL_READER_WAIT_MS.1, now)
         });

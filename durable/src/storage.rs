@@ -1,4 +1,7 @@
-use crate::rebuild::Rebuilt;
+use crate::{
+    assignment::{AssignedHead, EdgeRecord, Holder, Lease},
+    rebuild::Rebuilt,
+};
 use relay_schemas::{
     EdgeId, Epoch, EventId, SegmentEntry, Seq, StoredReport, StreamKey, UnixMillis,
 };
@@ -157,6 +160,34 @@ pub trait LogStorage {
     fn reports(&self, seq: Seq) -> Result<Vec<StoredReport>, Self::Error>;
     /// Deletes the reports on events at or before `last`; one row written for each.
     fn delete_reports_until(&mut self, last: Seq) -> Result<(), Self::Error>;
+
+    /// The reports on the newest events, up to so many.
+    fn latest_reports(&self, count: usize) -> Result<Vec<StoredReport>, Self::Error>;
+
+    /// How far events have been considered, if they are assigned.
+    fn load_assigned(&self) -> Result<Option<AssignedHead>, Self::Error>;
+    /// Replaces that; one row written.
+    fn save_assigned(&mut self, head: &AssignedHead) -> Result<(), Self::Error>;
+    /// Forgets it, and every lease; one row written for each.
+    fn clear_assigned(&mut self) -> Result<(), Self::Error>;
+    /// Every lease.
+    fn load_leases(&self) -> Result<Vec<Lease>, Self::Error>;
+    /// Keeps a lease; one row written.
+    fn save_lease(&mut self, lease: &Lease) -> Result<(), Self::Error>;
+    /// Deletes a lease, if it is there; one row written.
+    fn delete_lease(&mut self, seq: Seq) -> Result<(), Self::Error>;
+    /// Every holder.
+    fn load_holders(&self) -> Result<Vec<Holder>, Self::Error>;
+    /// Keeps a holder; one row written.
+    fn save_holder(&mut self, holder: &Holder) -> Result<(), Self::Error>;
+    /// Deletes a holder; one row written.
+    fn delete_holder(&mut self, key: &str) -> Result<(), Self::Error>;
+    /// Every edge that has read this stream lately.
+    fn load_edges(&self) -> Result<Vec<EdgeRecord>, Self::Error>;
+    /// Keeps what is known of an edge; one row written.
+    fn save_edge(&mut self, record: &EdgeRecord) -> Result<(), Self::Error>;
+    /// Forgets an edge; one row written.
+    fn delete_edge(&mut self, edge: &EdgeId) -> Result<(), Self::Error>;
 
     /// Remembers that an edge may no longer read; one row written.
     fn save_revocation(&mut self, edge: &EdgeId, at: UnixMillis) -> Result<(), Self::Error>;

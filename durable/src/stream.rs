@@ -1,13 +1,24 @@
-use std::{collections::BTreeMap, ops::ControlFlow};
+mod assigning;
+mod ending;
+mod reports;
+mod round;
+mod signals;
 
-use relay_schemas::{
-    Append, AppendReply, ByeCode, ClientMessage, Connect, Cursor, Dialect, Disposition, EdgeId,
-    ErrorCode, EventId, Gap, GapReason, NewEvent, OnGap, Open, Problem, Report, Seq, StoredReport,
-    StreamKey, UnixMillis,
-    limits::{CONNECTIONS_PER_STREAM_MAX, CREDIT_BYTES},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
 };
 
+use relay_schemas::{
+    Append, AppendReply, ByeCode, ClientMessage, Connect, Cursor, Disposition, EdgeId, ErrorCode,
+    EventId, Gap, GapReason, MetricsDelta, NewEvent, OnGap, Open, Problem, Seq, StreamKey,
+    UnixMillis,
+    limits::{CONNECTIONS_PER_EDGE_MAX, CONNECTIONS_PER_STREAM_MAX, CREDIT_BYTES},
+};
+
+use self::round::Opening;
 use crate::{
+    assignment::Assignment,
     command::{Command, Connected, ConnectionId, StreamError},
     log::{Log, Resolved},
     sealing::{Sealing, StreamSettings},
@@ -20,6 +31,9 @@ use crate::{
 pub struct Stream<S> {
     log: Log<S>,
     connections: BTreeMap<ConnectionId, Subscription>,
+    assignment: Assignment,
+    /// Connections whose subscriptions have changed without a message.
+    touched: BTreeSet<ConnectionId>,
     pub(crate) settings: StreamSettings,
     pub(crate) sealing: Sealing,
     delivered_unreported: u64,
@@ -37,9 +51,14 @@ impl<S: LogStorage> Stream<S> {
     ) -> Result<Self, S::Error> {
         let log = Log::load(storage, now, salt)?;
         connections.values_mut().for_each(|subscription| subscription.go_back_to(log.tail()));
+        let bounds = (log.sealed(), log.tail());
+        let mut assignment = Assignment::load(log.storage(), settings.assignment(), bounds, now)?;
+        assignment.note_present(&assigning::present(&connections), now);
         Ok(Self {
             log,
             connections,
+            assignment,
+            touched: BTreeSet::new(),
             settings,
             sealing: Sealing::default(),
             delivered_unreported: 0,
@@ -62,6 +81,15 @@ impl<S: LogStorage> Stream<S> {
         self.log.make_used()
     }
 
+    /// Who works on what.
+    pub fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    pub(crate) fn is_assigned(&self) -> bool {
+        self.assignment.rules().is_assigned()
+    }
+
     /// An open connection.
     pub fn connection(&self, connection: ConnectionId) -> Option<&Subscription> {
         self.connections.get(&connection)
@@ -81,8 +109,11 @@ impl<S: LogStorage> Stream<S> {
     ) -> Result<(AppendReply, Vec<Command>), StreamError<S::Error>> {
         self.require_room(append)?;
         self.make_used(&append.stream)?;
+        // The head of an assignment before the events: none may seem to be from before it.
+        self.assignment.store(self.log.storage_mut())?;
         let tail_before = self.log.tail();
-        let dispositions = self.log.append(&append.events, now)?;
+        let again = self.reopen(&append.events)?;
+        let dispositions = self.log.append_again(&append.events, &again, now)?;
         let fresh: Vec<&NewEvent> = append
             .events
             .iter()
@@ -90,15 +121,28 @@ impl<S: LogStorage> Stream<S> {
             .filter(|(_, disposition)| **disposition == Disposition::Appended)
             .map(|(event, _)| event)
             .collect();
-        let commands = self.deliver(tail_before, &fresh, now)?;
+        let mut commands = self.signal(&fresh, now);
+        let held = self.held(&append.events, now);
+        if !self.is_assigned() {
+            commands.extend(self.deliver(tail_before, &fresh, now)?);
+        }
+        commands.extend(self.settle(Opening::default(), now)?);
+        let attended = self.attendance(&append.events, &held)?;
         let reply = AppendReply {
             dispositions,
             tail: self.log.cursor(self.log.tail()),
             delivered: std::mem::take(&mut self.delivered_unreported),
             heartbeat_losses: std::mem::take(&mut self.losses_unreported),
-            attended: Vec::new(),
+            attended,
+            counts: self.take_counts(),
         };
         Ok((reply, commands))
+    }
+
+    /// What was counted since it was last asked. It goes with the answer to an append, where there
+    /// is one.
+    pub fn take_counts(&mut self) -> MetricsDelta {
+        std::mem::take(&mut self.assignment.counts)
     }
 
     fn deliver(
@@ -150,7 +194,7 @@ impl<S: LogStorage> Stream<S> {
     fn send_to_history(&mut self, id: ConnectionId) -> Vec<Command> {
         match self.connections.get(&id).map(|subscription| subscription.dialect.is_bridged()) {
             Some(true) => {
-                self.connections.remove(&id);
+                self.remove(id);
                 vec![Command::ReadHistory { connection: id }]
             }
             _ => self.end(id, ByeCode::Reconnect),
@@ -172,7 +216,11 @@ impl<S: LogStorage> Stream<S> {
                 format!("a stream has at most {CONNECTIONS_PER_STREAM_MAX} connections"),
             )));
         }
+        self.require_few_connections(&connect.edge)?;
         self.make_used(&connect.stream)?;
+        if self.is_assigned() {
+            return Ok(self.connect_assigned(id, connect, now)?);
+        }
         let resolved = self.resolve(&connect.start, connect.on_gap)?;
         if resolved.after < self.log.sealed() {
             return Ok(Connected::History(self.offer_ascending(&resolved)?));
@@ -180,13 +228,27 @@ impl<S: LogStorage> Stream<S> {
         let mut subscription = Subscription::new(connect, resolved.after, now);
         let gap = self.gap(&resolved);
         let resumed_from = gap.as_ref().map(|gap| gap.resumed_from);
-        let mut outgoing = Outgoing::with_lines(self.opening_lines(connect, &resolved, gap));
+        let mut lines = self.opening_lines(connect, &resolved, gap);
+        lines.extend(self.untold_signals((&connect.edge, &connect.allowed), resolved.after, now));
+        let mut outgoing = Outgoing::with_lines(lines);
         subscription.catch_up(&self.log, &mut outgoing, now)?;
         self.delivered_unreported += outgoing.webhooks;
         let mut commands = Vec::new();
         push_messages(&self.log, id, &mut subscription, outgoing, now, &mut commands);
         self.connections.insert(id, subscription);
+        commands.extend(self.settle(Opening::default(), now)?);
         Ok(Connected::Live { resumed_from, commands })
+    }
+
+    fn require_few_connections(&self, edge: &EdgeId) -> Result<(), StreamError<S::Error>> {
+        let theirs = self.connections.values().filter(|one| one.edge == *edge).count();
+        if theirs < CONNECTIONS_PER_EDGE_MAX {
+            return Ok(());
+        }
+        Err(StreamError::Refused(Problem::new(
+            ErrorCode::ConnectionsTooMany,
+            format!("an edge has at most {CONNECTIONS_PER_EDGE_MAX} connections to a stream"),
+        )))
     }
 
     /// What a reader is told of a position that can't be followed.
@@ -258,13 +320,19 @@ impl<S: LogStorage> Stream<S> {
     ) -> Result<Vec<Command>, S::Error> {
         let Some(subscription) = self.connections.get_mut(&id) else { return Ok(Vec::new()) };
         if now >= subscription.expires_at {
-            return Ok(self.end(id, ByeCode::Expired));
+            return self.end_and_settle(id, ByeCode::Expired, now);
         }
         match serde_json::from_str(text) {
             Ok(ClientMessage::Credit { bytes }) if bytes > 0 => {
                 subscription.grant(bytes);
+                if self.assignment.rules().is_assigned() {
+                    self.touched.insert(id);
+                    return self.settle(Opening::default(), now);
+                }
                 if subscription.is_in_history(&self.log) {
-                    return Ok(self.send_to_history(id));
+                    let mut commands = self.send_to_history(id);
+                    commands.extend(self.settle(Opening::default(), now)?);
+                    return Ok(commands);
                 }
                 let mut outgoing = Outgoing::default();
                 subscription.catch_up(&self.log, &mut outgoing, now)?;
@@ -273,81 +341,15 @@ impl<S: LogStorage> Stream<S> {
                 push_messages(&self.log, id, subscription, outgoing, now, &mut commands);
                 Ok(commands)
             }
+            Ok(ClientMessage::Bye {}) => {
+                subscription.says_bye();
+                Ok(vec![Command::Remember { connection: id }])
+            }
             Ok(ClientMessage::Unknown) => Ok(Vec::new()),
-            Ok(ClientMessage::Credit { .. }) | Err(_) => Ok(self.end(id, ByeCode::Protocol)),
+            Ok(ClientMessage::Credit { .. }) | Err(_) => {
+                self.end_and_settle(id, ByeCode::Protocol, now)
+            }
         }
-    }
-
-    /// A connection is gone.
-    pub fn closed(&mut self, id: ConnectionId) -> Option<Dialect> {
-        self.connections.remove(&id).map(|subscription| subscription.dialect)
-    }
-
-    /// Ends direct connections whose pings have stopped. `last_ping_at` is the platform's note of
-    /// its last automatic answer; a reader that never pings is not judged.
-    pub fn end_silent(
-        &mut self,
-        last_ping_at: &dyn Fn(ConnectionId) -> Option<UnixMillis>,
-        now: UnixMillis,
-    ) -> Vec<Command> {
-        let silent: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, subscription)| !subscription.dialect.is_bridged())
-            .filter(|(id, subscription)| {
-                let silence_ms_max = u64::from(subscription.heartbeat_s) * 2_500;
-                last_ping_at(**id).is_some_and(|at| now.since_ms(at) > silence_ms_max)
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        self.losses_unreported += silent.len() as u64;
-        silent.into_iter().flat_map(|id| self.end(id, ByeCode::Reconnect)).collect()
-    }
-
-    /// Bars an edge and ends its connections.
-    pub fn revoke(&mut self, edge: &EdgeId, now: UnixMillis) -> Result<Vec<Command>, S::Error> {
-        self.log.storage_mut().save_revocation(edge, now)?;
-        let theirs: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, subscription)| subscription.edge == *edge)
-            .map(|(id, _)| *id)
-            .collect();
-        Ok(theirs.into_iter().flat_map(|id| self.end(id, ByeCode::Revoked)).collect())
-    }
-
-    /// Sends every reader away, to come back at once.
-    pub(crate) fn end_all(&mut self) -> Vec<Command> {
-        let open: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        open.into_iter().flat_map(|id| self.end(id, ByeCode::Reconnect)).collect()
-    }
-
-    /// Refuses an edge that was revoked.
-    pub fn admit(&self, edge: &EdgeId) -> Result<(), StreamError<S::Error>> {
-        if self.log.storage().is_revoked(edge)? {
-            return Err(StreamError::Refused(relay_schemas::CredentialError::Revoked.into()));
-        }
-        Ok(())
-    }
-
-    /// Ends a connection with a `bye`.
-    fn end(&mut self, id: ConnectionId, code: ByeCode) -> Vec<Command> {
-        let Some(mut subscription) = self.connections.remove(&id) else { return Vec::new() };
-        let cursor = self.log.cursor(subscription.position());
-        let retry_after_ms = match code {
-            ByeCode::Slow => 1_000,
-            _ => 0,
-        };
-        let line = subscription.bye(code, cursor, retry_after_ms);
-        let messages = subscription.messages(
-            &self.log,
-            Outgoing::with_lines(vec![line]),
-            UnixMillis::default(),
-        );
-        let mut commands: Vec<Command> =
-            messages.into_iter().map(|text| Command::Send { connection: id, text }).collect();
-        commands.push(Command::Close { connection: id, code });
-        commands
     }
 
     /// When the object wants to be woken: to seal, for retention, or to end a direct connection
@@ -360,7 +362,8 @@ impl<S: LogStorage> Stream<S> {
             .map(|subscription| subscription.expires_at)
             .min();
         let retention = self.log.oldest_appended_at().map(|at| self.trim_due(at));
-        expiry.into_iter().chain(retention).chain(self.seal_at()).min()
+        let assigned = self.assignment.next_due(self.log.tail());
+        expiry.into_iter().chain(retention).chain(self.seal_at()).chain(assigned).min()
     }
 
     /// Retention is swept in steps, so that a busy stream isn't woken for every old row.
@@ -379,34 +382,11 @@ impl<S: LogStorage> Stream<S> {
             let keys = trimmed.iter().map(|segment| segment.key(stream, epoch)).collect();
             commands.push(Command::Discard { keys });
         }
-        let expired: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .filter(|(_, subscription)| now >= subscription.expires_at)
-            .map(|(id, _)| *id)
-            .collect();
-        commands.extend(expired.into_iter().flat_map(|id| self.end(id, ByeCode::Expired)));
+        self.assignment.forget_until(self.log.trimmed());
+        self.assignment.forget_edges(now);
+        commands.extend(self.end_expired(now));
+        commands.extend(self.settle(Opening::default(), now)?);
         Ok(commands)
-    }
-
-    /// Keeps a report with its event.
-    pub fn report(
-        &mut self,
-        edge: &EdgeId,
-        report: Report,
-        now: UnixMillis,
-    ) -> Result<(), StreamError<S::Error>> {
-        self.admit(edge)?;
-        let seq = self.known_position(report.event_id)?;
-        let stored = StoredReport {
-            edge: edge.to_string(),
-            status: report.status,
-            at: now,
-            error: report.error,
-            message: report.message,
-        };
-        self.log.storage_mut().save_report(seq, &stored)?;
-        Ok(())
     }
 
     pub(crate) fn known_position(&self, id: EventId) -> Result<Seq, StreamError<S::Error>> {

@@ -1,10 +1,10 @@
-use std::ops::ControlFlow;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use relay_schemas::{
     BodyMode, BridgeMessage, Bye, ByeCode, Connect, Cursor, Dialect, EdgeId, Gap, GapReason,
-    Heartbeat, KindFilter, Position, Seq, UnixMillis,
+    Heartbeat, Position, ReadFilter, Seq, UnixMillis,
     limits::{CREDIT_BYTES, CREDIT_BYTES_MAX, SLOW_LAG_EVENTS, SLOW_STALL_MS},
-    record_kind, rewrite_body, write_webhook_frame,
+    rewrite_body, write_attempt_frame,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,13 +24,22 @@ pub struct Subscription {
     pub opened_at: UnixMillis,
     /// Seconds between heartbeats.
     pub heartbeat_s: u32,
-    kinds: KindFilter,
+    /// Its display name.
+    #[serde(default)]
+    pub name: Option<String>,
+    #[serde(flatten)]
+    filter: ReadFilter,
     body: BodyMode,
     position: Seq,
     n: u64,
     credit_bytes: i64,
     stalled_since: Option<UnixMillis>,
     position_told_at: UnixMillis,
+    /// Positions that the edge has and that were not sent on this connection yet.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    owed: BTreeSet<Seq>,
+    #[serde(default)]
+    has_said_bye: bool,
 }
 
 /// What is sent to a reader in one go.
@@ -59,7 +68,8 @@ impl Subscription {
             expires_at: connect.expires_at,
             opened_at: now,
             heartbeat_s: connect.heartbeat_s,
-            kinds: connect.kinds.clone(),
+            name: connect.edge_name.clone(),
+            filter: connect.filter(),
             body: connect.body,
             position: after,
             n: connect.resume.map_or(0, |resume| resume.n),
@@ -68,6 +78,8 @@ impl Subscription {
                 .map_or(CREDIT_BYTES, |resume| resume.credit_bytes.min(CREDIT_BYTES_MAX)),
             stalled_since: None,
             position_told_at: UnixMillis::default(),
+            owed: BTreeSet::new(),
+            has_said_bye: false,
         }
     }
 
@@ -103,26 +115,79 @@ impl Subscription {
             return ControlFlow::Break(());
         }
         self.position = cursor.seq;
-        if !self.passes(kind, record) {
+        if !self.filter.passes(kind, record) {
             outgoing.passed_over = true;
             return ControlFlow::Continue(());
         }
+        self.send(cursor, 1, record, outgoing);
+        ControlFlow::Continue(())
+    }
+
+    fn send(&mut self, cursor: Cursor, attempt: u32, record: &str, outgoing: &mut Outgoing) {
         self.n += 1;
         let mut line = String::new();
-        write_webhook_frame(cursor, self.n, &rewrite_body(record, self.body), &mut line);
+        let record = rewrite_body(record, self.body);
+        write_attempt_frame(cursor, self.n, attempt, &record, &mut line);
         self.credit_bytes -= i64::try_from(line.len()).unwrap_or(i64::MAX);
         outgoing.charged_bytes += line.len() as u64;
         outgoing.lines.push(line);
         outgoing.webhooks += 1;
-        ControlFlow::Continue(())
     }
 
-    fn passes(&self, kind: Option<&str>, record: &str) -> bool {
-        self.kinds.is_open()
-            || match kind {
-                Some(kind) => self.kinds.passes(kind),
-                None => record_kind(record).is_some_and(|kind| self.kinds.passes(&kind)),
-            }
+    /// The client ends, and closes soon.
+    pub(crate) fn says_bye(&mut self) {
+        self.has_said_bye = true;
+    }
+
+    /// Whether the client has said that it ends.
+    pub(crate) fn has_said_bye(&self) -> bool {
+        self.has_said_bye
+    }
+
+    /// What the reader is sent.
+    pub fn filter(&self) -> &ReadFilter {
+        &self.filter
+    }
+
+    /// Whether it may be sent an event that its edge is given.
+    pub(crate) fn may_be_given(&self) -> bool {
+        self.credit_bytes > 0 && self.owed.is_empty()
+    }
+
+    /// Sends an event that was given to its edge. The cursor is the furthest position that was
+    /// sent: it never goes back, though the event may lie before it.
+    pub(crate) fn send_given(
+        &mut self,
+        at: Cursor,
+        attempt: u32,
+        record: &str,
+        outgoing: &mut Outgoing,
+    ) {
+        self.position = self.position.max(at.seq);
+        self.owed.remove(&at.seq);
+        self.send(Cursor { seq: self.position, ..at }, attempt, record, outgoing);
+    }
+
+    /// Positions that are to be sent as soon as there is credit.
+    pub(crate) fn owe(&mut self, positions: impl IntoIterator<Item = Seq>) {
+        self.owed.extend(positions);
+    }
+
+    /// The next position that is to be sent and may be.
+    pub(crate) fn next_owed(&self) -> Option<Seq> {
+        self.owed.first().copied().filter(|_| self.credit_bytes > 0)
+    }
+
+    /// All that is to be sent; none of it any longer.
+    pub(crate) fn take_owed(&mut self) -> BTreeSet<Seq> {
+        std::mem::take(&mut self.owed)
+    }
+
+    /// Another edge has it by now, or it is finished.
+    pub(crate) fn keep_owed(&mut self, is_theirs: impl Fn(Seq) -> bool) -> bool {
+        let before = self.owed.len();
+        self.owed.retain(|seq| is_theirs(*seq));
+        self.owed.len() < before
     }
 
     /// Whether what comes next lies in a segment: the log can't be read on from here.

@@ -4,6 +4,7 @@ use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
 use relay_schemas::{EdgeId, EventId, SegmentEntry, Seq, StoredReport, StreamKey, UnixMillis};
 
+use crate::assignment::{AssignedHead, EdgeRecord, Holder, Lease};
 use crate::rebuild::Rebuilt;
 use crate::storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan, SegmentIds, SegmentRow};
 
@@ -29,6 +30,10 @@ struct State {
     segments: BTreeMap<Seq, SegmentRow>,
     reports: BTreeMap<(Seq, String), StoredReport>,
     revoked: BTreeMap<EdgeId, UnixMillis>,
+    assigned: Option<AssignedHead>,
+    leases: BTreeMap<Seq, Lease>,
+    holders: BTreeMap<String, Holder>,
+    edges: BTreeMap<EdgeId, EdgeRecord>,
 }
 
 impl MemoryStorage {
@@ -281,6 +286,76 @@ impl LogStorage for MemoryStorage {
         Ok(reports)
     }
 
+    fn latest_reports(&self, count: usize) -> Result<Vec<StoredReport>, StorageFault> {
+        let state = self.state.borrow();
+        Ok(state.reports.values().rev().take(count).cloned().collect())
+    }
+
+    fn load_assigned(&self) -> Result<Option<AssignedHead>, StorageFault> {
+        Ok(self.state.borrow().assigned.clone())
+    }
+
+    fn save_assigned(&mut self, head: &AssignedHead) -> Result<(), StorageFault> {
+        self.write(1, |state| state.assigned = Some(head.clone()))
+    }
+
+    fn clear_assigned(&mut self) -> Result<(), StorageFault> {
+        let rows = self.state.borrow().leases.len() as u64 + 1;
+        self.write(rows, |state| {
+            state.assigned = None;
+            state.leases.clear();
+        })
+    }
+
+    fn load_leases(&self) -> Result<Vec<Lease>, StorageFault> {
+        Ok(self.state.borrow().leases.values().map(through_json).collect())
+    }
+
+    fn save_lease(&mut self, lease: &Lease) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            state.leases.insert(lease.seq, lease.clone());
+        })
+    }
+
+    fn delete_lease(&mut self, seq: Seq) -> Result<(), StorageFault> {
+        let rows = u64::from(self.state.borrow().leases.contains_key(&seq));
+        self.write(rows, |state| {
+            state.leases.remove(&seq);
+        })
+    }
+
+    fn load_holders(&self) -> Result<Vec<Holder>, StorageFault> {
+        Ok(self.state.borrow().holders.values().map(through_json).collect())
+    }
+
+    fn save_holder(&mut self, holder: &Holder) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            state.holders.insert(holder.key.clone(), holder.clone());
+        })
+    }
+
+    fn delete_holder(&mut self, key: &str) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            state.holders.remove(key);
+        })
+    }
+
+    fn load_edges(&self) -> Result<Vec<EdgeRecord>, StorageFault> {
+        Ok(self.state.borrow().edges.values().map(through_json).collect())
+    }
+
+    fn save_edge(&mut self, record: &EdgeRecord) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            state.edges.insert(record.edge.clone(), record.clone());
+        })
+    }
+
+    fn delete_edge(&mut self, edge: &EdgeId) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            state.edges.remove(edge);
+        })
+    }
+
     fn save_revocation(&mut self, edge: &EdgeId, at: UnixMillis) -> Result<(), StorageFault> {
         self.write(1, |state| {
             state.revoked.insert(edge.clone(), at);
@@ -290,4 +365,10 @@ impl LogStorage for MemoryStorage {
     fn is_revoked(&self, edge: &EdgeId) -> Result<bool, StorageFault> {
         Ok(self.state.borrow().revoked.contains_key(edge))
     }
+}
+
+/// What storage keeps as text is read as text.
+fn through_json<T: serde::Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
+    let text = serde_json::to_string(value).expect("plain fields serialise");
+    serde_json::from_str(&text).expect("what was written")
 }

@@ -105,6 +105,8 @@ fn report(relay: &mut Relay, number: u64) {
         status: ReportStatus::Completed,
         error: None,
         message: Some(number.to_string()),
+        duration_ms: None,
+        exit_code: None,
     };
     relay.stream.report(&edge("edge_1"), report, relay.now).unwrap();
 }

@@ -1,13 +1,13 @@
 use std::{fmt, fmt::Write, path::Path, time::Duration, time::Instant};
 
-use reqwest::{Client, Url};
+use reqwest::Url;
 use serde::Deserialize;
 
 use crate::{
+    access::{Access, Http},
     clock::wall,
     config::{HandlerSettings, Setting, Settings},
     connection::{Answer, Transport, describe},
-    fault::Fault,
     relay::{self, Relay},
     session::{OnFailure, Start},
     store::{Store, StreamIdentity},
@@ -33,12 +33,26 @@ struct Health {
 /// Says what would be used, where it comes from, and whether it works.
 pub async fn check(settings: &Settings) -> CheckReport {
     let mut text = String::new();
-    describe_settings(settings, &mut text);
+    setting(&mut text, "relay", &settings.relay, |relay| relay.to_string());
     let relay = Relay::new(&settings.relay.value);
-    line(&mut text, "cursor", &stored_cursor(settings, &relay));
-    let findings = match relay::client(settings) {
-        Ok(client) => ask(&client, &relay).await,
-        Err(error) => vec![("http", Err(error.to_string()))],
+    let access = Access::open(settings).await;
+    if let Ok(access) = &access {
+        let credential = access.credential();
+        let summary = credential.summary(wall());
+        line(&mut text, "credential", &format!("{summary}  [{}]", access.origin()));
+    }
+    describe_settings(settings, &mut text);
+    let findings = match &access {
+        Ok(access) => {
+            line(&mut text, "cursor", &stored_cursor(settings, &relay, access));
+            let findings = match relay::http(settings, access) {
+                Ok(http) => ask(&http, &relay, settings).await,
+                Err(error) => vec![("http", Err(error.to_string()))],
+            };
+            access.settled().await;
+            findings
+        }
+        Err(error) => vec![("credential", Err(error.to_string()))],
     };
     let is_good = findings.iter().all(|(_, finding)| finding.is_ok());
     for (name, finding) in findings {
@@ -50,50 +64,53 @@ pub async fn check(settings: &Settings) -> CheckReport {
     CheckReport { text, is_good }
 }
 
-async fn ask(client: &Client, relay: &Relay) -> Vec<(&'static str, Result<String, String>)> {
-    let mut findings = vec![("relay answers", health(client, relay.route("/health")).await)];
+async fn ask(
+    http: &Http,
+    relay: &Relay,
+    settings: &Settings,
+) -> Vec<(&'static str, Result<String, String>)> {
+    let mut findings = vec![("relay answers", health(http, relay.route("/health")).await)];
     if findings[0].1.is_ok() {
-        findings.push(("credential", acceptance(client, relay.route("/events?limit=1")).await));
+        let mut url = relay.route("/events?limit=1");
+        if let Some(channel) = settings.channel_named() {
+            url.query_pairs_mut().append_pair("channel", &channel.to_string());
+        }
+        findings.push(("credential", acceptance(http, url).await));
     }
     findings
 }
 
-async fn health(client: &Client, url: Url) -> Result<String, String> {
+async fn health(http: &Http, url: Url) -> Result<String, String> {
     let started = Instant::now();
-    let response = client.get(url).timeout(ANSWER_TIMEOUT).send().await;
-    let response = response.map_err(|error| describe(&error))?;
+    let request = http.get(url).timeout(ANSWER_TIMEOUT);
+    // Without a credential: whether the relay is there does not depend on it.
+    let response = request.send().await.map_err(|error| describe(&error))?;
     if !response.status().is_success() {
-        return Err(words(&Answer::read(response).await.fault()));
+        return Err(Answer::read(response).await.fault().to_string());
     }
     let health: Health =
         response.json().await.map_err(|_| "the answer is not a relay's: is the URL right?")?;
     Ok(format!("version {}, in {} ms", health.version, started.elapsed().as_millis()))
 }
 
-async fn acceptance(client: &Client, url: Url) -> Result<String, String> {
-    let response = client.get(url).timeout(ANSWER_TIMEOUT).send().await;
-    let response = response.map_err(|error| describe(&error))?;
+async fn acceptance(http: &Http, url: Url) -> Result<String, String> {
+    let request = http.get(url).timeout(ANSWER_TIMEOUT);
+    let response = http.send(request).await.map_err(|fault| fault.to_string())?;
     if response.status().is_success() {
         return Ok("the relay accepts it".into());
     }
-    Err(words(&Answer::read(response).await.fault()))
+    Err(Answer::read(response).await.fault().to_string())
 }
 
-fn words(fault: &Fault) -> String {
-    match fault {
-        Fault::Passing { message, .. } => message.clone(),
-        Fault::Terminal(refusal) => refusal.to_string(),
-    }
-}
-
-fn stored_cursor(settings: &Settings, relay: &Relay) -> String {
+fn stored_cursor(settings: &Settings, relay: &Relay, access: &Access) -> String {
     let path: &Path = &settings.state.value;
     if !path.exists() {
         return "none yet: this would be a first start".into();
     }
     let identity = StreamIdentity {
         relay: relay.base().to_owned(),
-        edge: settings.credential.value.claims().sub.clone(),
+        edge: access.credential().claims().sub.clone(),
+        channel: settings.channel_named(),
     };
     match Store::open(path, &identity) {
         Ok((_, restored)) => match restored.cursor {
@@ -105,9 +122,6 @@ fn stored_cursor(settings: &Settings, relay: &Relay) -> String {
 }
 
 fn describe_settings(settings: &Settings, text: &mut String) {
-    let credential = &settings.credential;
-    setting(text, "relay", &settings.relay, |relay| relay.to_string());
-    setting(text, "credential", credential, |credential| credential.summary(wall()));
     if let Some(name) = &settings.name {
         setting(text, "name", name, Clone::clone);
     }
@@ -117,6 +131,12 @@ fn describe_settings(settings: &Settings, text: &mut String) {
             Transport::Ndjson => "ndjson",
         }
         .into()
+    });
+    if let Some(channel) = &settings.channel {
+        setting(text, "channel", channel, |channel| channel.to_string());
+    }
+    setting(text, "own events", &settings.own, |own| {
+        if *own { "included" } else { "left out" }.into()
     });
     setting(text, "kinds", &settings.kinds, |kinds| {
         if kinds.is_empty() { "every kind".into() } else { kinds.join(", ") }
@@ -145,6 +165,9 @@ fn describe_settings(settings: &Settings, text: &mut String) {
     });
     setting(text, "reports", &settings.reports, |reports| {
         if *reports { "on" } else { "off" }.into()
+    });
+    setting(text, "activities", &settings.activities, |activities| {
+        if *activities { "on" } else { "off" }.into()
     });
     setting(text, "state", &settings.state, |path| path.display().to_string());
     setting(text, "local", &settings.local, |address| {

@@ -11,7 +11,7 @@ use crate::{
     clock::Clock,
     connection::{Connection, Connector, Outgoing, Received},
     fault::{Exit, Fault, Refusal},
-    handler::{Completion, Finished, Handler},
+    handler::{Completion, Handler},
     limits::TICK_MS,
     session::{Command, Input, Notice, Restored, Session, SessionSettings, SessionStatus, Weight},
     store::{Keeper, KeeperThread},
@@ -33,7 +33,8 @@ pub struct Client<C: Connector, H> {
     keeper_thread: KeeperThread,
     controls: mpsc::Receiver<Control>,
     clock: Clock,
-    finished: (mpsc::UnboundedSender<Finished>, mpsc::UnboundedReceiver<Finished>),
+    /// What handlers say.
+    said: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
     reports_stored: Arc<Notify>,
     slot: Slot<C::Connection>,
     inbox: VecDeque<Received>,
@@ -125,7 +126,7 @@ impl<C: Connector, H: Handler> Client<C, H> {
             keeper_thread,
             controls,
             clock: Clock::start(),
-            finished: mpsc::unbounded_channel(),
+            said: mpsc::unbounded_channel(),
             reports_stored,
             slot: Slot::Empty,
             inbox: VecDeque::new(),
@@ -160,9 +161,7 @@ impl<C: Connector, H: Handler> Client<C, H> {
                     is_asked = true;
                     Some(Input::Shutdown)
                 }
-                Some((ticket, outcome)) = self.finished.1.recv() => {
-                    Some(Input::Finished { ticket, outcome })
-                }
+                Some(said) = self.said.1.recv() => Some(said),
                 committed = self.keeper_thread.commits.recv() => Some(match committed {
                     Some(Ok(())) => Input::Persisted,
                     Some(Err(error)) => Input::StateFailed(error.to_string()),
@@ -187,8 +186,8 @@ impl<C: Connector, H: Handler> Client<C, H> {
 
     /// Feeds one thing that needs no waiting; `false` when there is none.
     fn feed_waiting(&mut self) -> bool {
-        let input = if let Ok((ticket, outcome)) = self.finished.1.try_recv() {
-            Input::Finished { ticket, outcome }
+        let input = if let Ok(said) = self.said.1.try_recv() {
+            said
         } else if !self.session.has_room() {
             return false;
         } else {
@@ -250,13 +249,14 @@ impl<C: Connector, H: Handler> Client<C, H> {
                 Command::Ping => self.send(Outgoing::Ping).await,
                 Command::Grant { bytes } => self.send(Outgoing::Grant { bytes }).await,
                 Command::Run { ticket, event, attempt } => {
-                    let completion = Completion::new(ticket, self.finished.0.clone());
+                    let completion = Completion::new(ticket, self.said.0.clone());
                     self.handler.start(event, attempt, completion);
                 }
+                Command::Stop { ticket } => self.handler.stop(ticket),
                 Command::Persist(batch) => {
-                    let has_reports = !batch.reports.is_empty();
+                    let has_dispatches = !batch.dispatches.is_empty();
                     self.keeper.commit(batch);
-                    if has_reports {
+                    if has_dispatches {
                         self.reports_stored.notify_one();
                     }
                 }

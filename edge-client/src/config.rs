@@ -3,6 +3,7 @@
 mod arguments;
 mod export;
 mod keys;
+mod orders;
 mod settings;
 mod sources;
 mod values;

@@ -40,7 +40,19 @@ pub enum RefusalKind {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.message, self.code)
+        match self.code.as_str() {
+            "" => f.write_str(&self.message),
+            code => write!(f, "{} ({code})", self.message),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passing { message, .. } => f.write_str(message),
+            Self::Terminal(refusal) => refusal.fmt(f),
+        }
     }
 }
 
@@ -48,6 +60,15 @@ impl Fault {
     /// May pass; nobody said when.
     pub fn passing(message: impl fmt::Display) -> Self {
         Self::Passing { message: message.to_string(), retry_after_ms: None }
+    }
+
+    /// The relay will never do what it was asked to, whoever asks; in its own words.
+    pub(crate) fn request(message: impl fmt::Display) -> Self {
+        Self::Terminal(Refusal {
+            kind: RefusalKind::Request,
+            code: String::new(),
+            message: message.to_string(),
+        })
     }
 
     /// Reads an HTTP answer that is not the wanted one. Only a body of the relay's own form can
@@ -97,6 +118,11 @@ impl Fault {
 }
 
 impl Refusal {
+    /// Whether another credential would do.
+    pub(crate) fn is_expiry(&self) -> bool {
+        self.code == ErrorCode::CredentialExpired.as_str()
+    }
+
     fn of_bye(code: ByeCode) -> Self {
         let (kind, code, message) = match code {
             ByeCode::Expired => (
@@ -108,6 +134,12 @@ impl Refusal {
                 RefusalKind::Credential,
                 ErrorCode::CredentialRevoked.as_str(),
                 "the credential was revoked",
+            ),
+            ByeCode::Uninstalled => (
+                RefusalKind::Credential,
+                code.as_str(),
+                "EdgeRelay was taken out of the organization in Linear; an administrator can install \
+                 it again",
             ),
             ByeCode::Protocol | ByeCode::Reconnect | ByeCode::Slow | ByeCode::Error => (
                 RefusalKind::Request,
@@ -164,7 +196,10 @@ impl fmt::Display for Exit {
             Self::OutputClosed => f.write_str("the reader of standard output is gone"),
             Self::CaughtUp => f.write_str("caught up"),
             Self::Refused(refusal) if refusal.kind == RefusalKind::Credential => {
-                write!(f, "the relay refuses the credential: {refusal}; ask for a new one")
+                write!(
+                    f,
+                    "the relay refuses the credential: {refusal}; run edgerelay login, or ask for a new one"
+                )
             }
             Self::Refused(refusal) => write!(f, "the relay refuses the request: {refusal}"),
             Self::HandlerFailed { event, message } => write!(

@@ -2,6 +2,10 @@
 
 mod exec;
 mod forward;
+mod last_line;
+#[cfg(unix)]
+mod progress;
+mod run;
 mod stdout;
 
 use std::future::Future;
@@ -14,8 +18,9 @@ pub use self::{
     stdout::WriteHandler,
 };
 use crate::{
+    activity::Activity,
     event::Event,
-    session::{Outcome, Ticket},
+    session::{Input, Outcome, RunSummary, Ticket},
 };
 
 /// Takes events.
@@ -23,40 +28,78 @@ pub trait Handler: Send {
     /// Starts handling, without waiting; the completion says how it went.
     fn start(&mut self, event: Event, attempt: u32, completion: Completion);
 
+    /// Ends one run before its time, without waiting; its completion says how it went.
+    fn stop(&mut self, _ticket: Ticket) {}
+
     /// Stops what runs. What is not finished comes again.
     fn abandon(&mut self) -> impl Future<Output = ()> + Send;
 }
-
-/// A run's end on its way to the client. At most one for each run, so the bound is the
-/// concurrency.
-pub(crate) type Finished = (Ticket, Outcome);
 
 /// To be finished when an event is handled, or not. Dropped, it is a failure.
 #[derive(Debug)]
 pub struct Completion {
     ticket: Ticket,
-    finished: UnboundedSender<Finished>,
+    /// To the client. A run's end once, and its progress as fast as its pace allows: so the bound
+    /// is the concurrency and a few activities for each.
+    inputs: UnboundedSender<Input>,
     is_finished: bool,
 }
 
 impl Completion {
-    pub(crate) fn new(ticket: Ticket, finished: UnboundedSender<Finished>) -> Self {
-        Self { ticket, finished, is_finished: false }
+    pub(crate) fn new(ticket: Ticket, inputs: UnboundedSender<Input>) -> Self {
+        Self { ticket, inputs, is_finished: false }
+    }
+
+    /// Which run it is.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Shows something in the agent session of the event.
+    pub fn progress(&self, activity: Activity) {
+        self.teller().tell(activity);
+    }
+
+    pub(crate) fn teller(&self) -> Teller {
+        Teller { ticket: self.ticket, inputs: self.inputs.clone() }
     }
 
     /// Says how it went.
-    pub fn finish(mut self, outcome: Outcome) {
+    pub fn finish(self, outcome: Outcome) {
+        self.finish_with(outcome, RunSummary::default());
+    }
+
+    /// Says how it went, with what there is to tell about it.
+    pub fn finish_with(mut self, outcome: Outcome, summary: RunSummary) {
         self.is_finished = true;
+        self.send(outcome, summary);
+    }
+
+    fn send(&self, outcome: Outcome, summary: RunSummary) {
         // Nobody listens any more only when the client has ended.
-        let _ = self.finished.send((self.ticket, outcome));
+        let _ = self.inputs.send(Input::Finished { ticket: self.ticket, outcome, summary });
+    }
+}
+
+/// Says how a run gets on.
+#[derive(Clone, Debug)]
+pub(crate) struct Teller {
+    ticket: Ticket,
+    inputs: UnboundedSender<Input>,
+}
+
+impl Teller {
+    /// The activity gets its id here, before it is stored, so that a repetition is known.
+    pub(crate) fn tell(&self, activity: Activity) {
+        let activity = activity.identified();
+        let _ = self.inputs.send(Input::Progress { ticket: self.ticket, activity });
     }
 }
 
 impl Drop for Completion {
     fn drop(&mut self) {
         if !self.is_finished {
-            let outcome = Outcome::Failed("the handler vanished".into());
-            let _ = self.finished.send((self.ticket, outcome));
+            self.send(Outcome::Failed("the handler vanished".into()), RunSummary::default());
         }
     }
 }

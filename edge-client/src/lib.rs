@@ -5,17 +5,21 @@
 //! value [`Session`], which knows no socket and no clock; the shell around it, [`Client`], generic
 //! over a [`Connector`] and a [`Handler`]; the two transports; the handlers that print, run a
 //! command or post on; the state in SQLite; status reports; settings; the local server; the
-//! export of history. `listen`, `export` and `check` are what the program `edgerelay` does.
+//! export of history; signing in and keeping the sign-in alive. `listen`, `export`, `check`,
+//! `login`, `logout`, `whoami` and `tell` are what the program `edgerelay` does.
 //!
 //! Out of scope: what stands on the wire, which is in `relay-schemas`; and what an event means:
 //! of a body only the agent session or issue is read, to keep its events in order.
 
+mod access;
+mod activity;
 mod check;
 mod client;
 mod clock;
 mod config;
 mod connection;
 mod credential;
+mod dispatch;
 mod event;
 mod export;
 mod fault;
@@ -26,9 +30,13 @@ mod local_server;
 mod relay;
 mod reporter;
 mod session;
+mod sign_in;
 mod signals;
 mod store;
+mod tell;
 
+pub use access::{Access, AccessError, Http};
+pub use activity::{Activity, ActivityContent, Choice, Link, Step, StepStatus};
 pub use check::{CheckReport, check};
 pub use client::{Client, ClientHandle};
 pub use config::{
@@ -39,7 +47,10 @@ pub use connection::{
     Connection, Connector, HttpConnection, HttpConnector, LineError, LineSplitter, Outgoing,
     Received, StreamRequest, Transport,
 };
-pub use credential::Credential;
+pub use credential::{
+    Credential, CredentialStore, CredentialStoreError, FileError, KeyringError, Place, StoreChoice,
+};
+pub use dispatch::{ActivityReport, Dispatch, StatusReport};
 pub use event::Event;
 pub use export::{Ending, ExportReport, Failure, export, export_to};
 pub use fault::{Exit, Fault, Refusal, RefusalKind};
@@ -49,7 +60,9 @@ pub use handler::{
 pub use listen::{ListenError, listen, listen_with};
 pub use session::{
     Backoff, Batch, Command, Counters, DialFrom, Input, LinkState, Notice, OnFailure, Ordering,
-    Outcome, Restored, Session, SessionSettings, SessionStatus, Start, Ticket, Weight,
+    Outcome, Restored, RunSummary, Session, SessionSettings, SessionStatus, Start, Ticket, Weight,
 };
+pub use sign_in::{CommandError, LoginOrder, RefusedWords, Said, login, logout, whoami};
 pub use signals::shutdown_signals;
-pub use store::{Keeper, KeeperThread, Store, StoreError, StreamIdentity, WaitingReport};
+pub use store::{Keeper, KeeperThread, Store, StoreError, StreamIdentity, Waiting};
+pub use tell::tell;

@@ -101,3 +101,47 @@ pub const EXPORT_BACKOFF_CAP_MS: u64 = 30_000;
 /// How long the line that is being written may take when an export is to end: a reader of
 /// standard output may not read at all.
 pub const EXPORT_STOP_GRACE_MS: u64 = 1_000;
+
+/// An access token lives an hour; it is refreshed when less than this is left of it, so that a
+/// clock that is a little wrong and a relay that is away for a moment don't matter.
+pub const REFRESH_BEFORE_MS: u64 = 5 * 60 * 1_000;
+
+/// Between two attempts to refresh a credential that still lasts. The relay takes the same refresh
+/// token again for two minutes when an answer of its own was lost.
+pub const REFRESH_RETRY_MS: u64 = 30_000;
+
+/// Bytes of one line of progress that a handler writes.
+pub const ACTIVITY_LINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Between two thoughts, and between two plans, of one handler that says more: those in between
+/// are passed over for the newest. People can't read faster, and Linear counts requests.
+pub const ACTIVITY_INTERVAL_MS: u64 = 1_000;
+
+/// Thoughts that something else has driven out before their time; more are passed over.
+pub const ACTIVITY_BURST: u64 = 5;
+
+/// Between two other activities of one handler, once [`ACTIVITY_BURST`] came at once: the handler
+/// waits, none is passed over.
+pub const ACTIVITY_PACE_MS: u64 = 100;
+
+/// Bytes of a handler's last line in a report; as many as the relay takes.
+pub const LAST_LINE_BYTES_MAX: usize = relay_schemas::limits::REPORT_TEXT_BYTES_MAX;
+
+/// Sessions whose work was stopped, and whose stop has not come in its place yet. A stop is one
+/// event, so this is as many as can be on their way.
+pub const STOPS_MAX: usize = 1_024;
+
+/// Added to the interval when the relay says `slow_down` (RFC 8628, 3.5).
+pub const DEVICE_SLOW_DOWN_S: u64 = 5;
+
+/// Longest interval between two questions whether a sign-in was approved.
+pub const DEVICE_INTERVAL_MAX_S: u64 = 120;
+
+/// Attempts of `edgerelay status` and `edgerelay activity`.
+pub const TELL_ATTEMPTS_MAX: u32 = 5;
+
+/// Longest wait between them. Whoever runs them waits, too.
+pub const TELL_WAIT_CAP_MS: u64 = 5_000;
+
+/// Bytes of an activity's text from standard input; more is more than the relay takes.
+pub const ACTIVITY_INPUT_BYTES_MAX: u64 = 64 * 1024;

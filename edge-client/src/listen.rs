@@ -1,10 +1,12 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use futures::{Stream, StreamExt};
+use relay_schemas::EdgeId;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tracing::{info, warn};
 
 use crate::{
+    access::{Access, AccessError},
     client::{Client, ClientHandle},
     clock::wall,
     config::{HandlerSettings, Settings, Source},
@@ -13,8 +15,8 @@ use crate::{
     handler::{ExecHandler, ForwardHandler, Handler, WriteHandler},
     local_server::{self, LocalState},
     relay::{self, Relay},
-    reporter::Reporter,
-    session::{Restored, Start},
+    reporter::{Reassigned, Reporter},
+    session::{Restored, SessionSettings, Start},
     store::{Keeper, KeeperThread, Store, StoreError, StreamIdentity},
 };
 
@@ -42,6 +44,9 @@ pub enum ListenError {
         /// What is wrong.
         error: io::Error,
     },
+    /// There is no credential.
+    #[error("{0}")]
+    Access(#[from] AccessError),
     /// HTTP or TLS.
     #[error("can't set up HTTP: {0}")]
     Http(#[from] reqwest::Error),
@@ -57,6 +62,7 @@ impl ListenError {
             Self::State { error: StoreError::Locked, .. } => 6,
             Self::State { .. } | Self::Http(_) | Self::Thread(_) => 1,
             Self::Local { .. } => 2,
+            Self::Access(error) => error.code(),
         }
     }
 }
@@ -72,7 +78,8 @@ pub async fn listen(
             listen_with(settings, WriteHandler::new(io::stdout())?, shutdown).await
         }
         HandlerSettings::Exec(exec) => {
-            listen_with(settings, ExecHandler::new(exec), shutdown).await
+            let shows_progress = settings.activities.value;
+            listen_with(settings, ExecHandler::new(exec, shows_progress), shutdown).await
         }
         HandlerSettings::Forward(forward) => {
             listen_with(settings, ForwardHandler::new(forward)?, shutdown).await
@@ -87,12 +94,15 @@ pub async fn listen_with<H: Handler>(
     shutdown: impl Stream<Item = ()> + Send + 'static,
 ) -> Result<Exit, ListenError> {
     let relay = Relay::new(&settings.relay.value);
-    let http = relay::client(&settings)?;
-    let (keeper, keeper_thread, restored) = open_state(&settings, &relay).await?;
-    announce(&settings, &restored);
+    let access = Access::open(&settings).await?;
+    let credential = access.credential();
+    let http = relay::http(&settings, &access)?;
+    let edge = credential.claims().sub.clone();
+    let (keeper, keeper_thread, restored) = open_state(&settings, &relay, &edge).await?;
+    announce(&settings, &access, &restored);
     let request = stream_request(&settings, &relay);
     let (client, handle) = Client::new(
-        settings.session(),
+        session_settings(&settings, &access),
         restored,
         HttpConnector::new(http.clone(), request),
         handler,
@@ -105,13 +115,13 @@ pub async fn listen_with<H: Handler>(
             handle: handle.clone(),
             keeper: keeper.clone(),
             relay: relay.base().to_owned(),
-            edge: settings.credential.value.claims().sub.clone(),
+            edge,
         };
         start_local(address, local, &mut beside).await?;
     }
     beside.spawn(pass_on(shutdown, handle.clone()));
     let (finish, finishing) = watch::channel(false);
-    let reporter = Reporter { client: http, url: relay.route("/events/status"), keeper };
+    let reporter = Reporter { http, relay, keeper, reassigned: Reassigned::default() };
     let mut reports = JoinSet::new();
     reports.spawn(reporter.run(handle, finishing));
     let (exit, keeper_thread) = client.run(std::future::pending()).await;
@@ -119,6 +129,7 @@ pub async fn listen_with<H: Handler>(
     if timeout(LAST_REPORTS_TIMEOUT, reports.join_next()).await.is_err() {
         info!("some status reports wait for the next start");
     }
+    access.settled().await;
     // The file is free for the next client when this one has ended.
     keeper_thread.join();
     Ok(exit)
@@ -134,13 +145,15 @@ async fn pass_on(shutdown: impl Stream<Item = ()>, handle: ClientHandle) {
 async fn open_state(
     settings: &Settings,
     relay: &Relay,
+    edge: &EdgeId,
 ) -> Result<(Keeper, KeeperThread, Restored), ListenError> {
     let path = settings.state.value.clone();
     let shown = path.display().to_string();
     let is_reset = settings.reset;
     let identity = StreamIdentity {
         relay: relay.base().to_owned(),
-        edge: settings.credential.value.claims().sub.clone(),
+        edge: edge.clone(),
+        channel: settings.channel_named(),
     };
     // Waits for the disk, and up to a second for a client that is just ending.
     let opened = tokio::task::spawn_blocking(move || {
@@ -164,6 +177,8 @@ fn stream_request(settings: &Settings, relay: &Relay) -> StreamRequest {
         url: relay.route("/events/stream"),
         transport: if needs_heartbeats { Transport::Ndjson } else { settings.transport.value },
         kinds: settings.kinds.value.clone(),
+        channel: settings.channel_named(),
+        own: settings.own.value,
         heartbeat_s: if needs_heartbeats { 5 } else { settings.heartbeat_s.value },
     }
 }
@@ -185,15 +200,34 @@ async fn start_local(
     Ok(())
 }
 
-fn announce(settings: &Settings, restored: &Restored) {
+/// What the settings and the credential together mean for the session.
+fn session_settings(settings: &Settings, access: &Access) -> SessionSettings {
+    let may_report = access.credential().may_report();
+    let may_write = access.credential().may_write_activities();
+    let is_asked = |source: &Source| *source != Source::Default;
+    SessionSettings {
+        reports: settings.reports.value && (may_report || is_asked(&settings.reports.source)),
+        activities: settings.activities.value
+            && (may_write || is_asked(&settings.activities.source)),
+        is_renewed: access.is_renewed(),
+        ..settings.session()
+    }
+}
+
+fn announce(settings: &Settings, access: &Access, restored: &Restored) {
     let relay = &settings.relay.value;
-    info!("relay {relay}, {}", settings.credential.value.summary(wall()));
+    let credential = access.credential();
+    info!("relay {relay}, {}", credential.summary(wall()));
     let is_loopback = relay.host_str().is_some_and(local_server::is_loopback_host);
     if relay.scheme() == "http" && !is_loopback {
         warn!("the credential travels unencrypted: use https, as in https://relay.example.com");
     }
-    if settings.reports.value && !settings.credential.value.may_report() {
+    let is_asked = settings.reports.value && settings.reports.source != Source::Default;
+    if is_asked && !credential.may_report() {
         warn!("the credential lacks the scope write:status: the relay will not take reports");
+    }
+    if settings.activities.value && !credential.may_write_activities() {
+        info!("the credential lacks the scope write:activity: progress of handlers is not shown");
     }
     match (restored.cursor, &settings.start.value) {
         (Some(cursor), _) => {

@@ -58,7 +58,7 @@ async fn health() -> Json<serde_json::Value> {
 
 async fn status(State(state): State<Arc<LocalState>>) -> Response {
     let (Some(session), Ok(reports_waiting)) =
-        (state.handle.status().await, state.keeper.reports_waiting().await)
+        (state.handle.status().await, state.keeper.outbox_length().await)
     else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "ending", "the client is ending");
     };

@@ -6,8 +6,8 @@ use std::{
 };
 
 use edgerelay::{
-    Arguments, Ending, ExportSettings, LogLevel, Order, Settings, check, export, listen,
-    shutdown_signals,
+    Arguments, CommandError, Ending, ExportSettings, LogLevel, LoginOrder, Order, Said, Settings,
+    check, export, listen, login, logout, shutdown_signals, tell, whoami,
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -29,7 +29,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments, settings: Settings) -> ExitCode {
-    match arguments.order {
+    let is_json = arguments.json;
+    match &arguments.order {
         Order::Check => {
             let report = check(&settings).await;
             print!("{}", report.text);
@@ -40,7 +41,34 @@ async fn run(arguments: &Arguments, settings: Settings) -> ExitCode {
             Ok(export_settings) => run_export(&settings, &export_settings).await,
             Err(error) => fail(2, error),
         },
+        Order::Login(order) => run_login(&settings, order, is_json).await,
+        Order::Logout => say(logout(&settings).await, is_json),
+        Order::WhoAmI => say(whoami(&settings).await, is_json),
+        Order::Tell(dispatch) => say(tell(&settings, dispatch.clone()).await, is_json),
     }
+}
+
+async fn run_login(settings: &Settings, order: &LoginOrder, is_json: bool) -> ExitCode {
+    let signals = match shutdown_signals() {
+        Ok(signals) => signals,
+        Err(error) => return fail(1, error),
+    };
+    let show = |said: &Said| {
+        eprintln!("{}", said.text);
+        if is_json {
+            println!("{}", said.json);
+        }
+    };
+    say(login(settings, order, show, signals).await, is_json)
+}
+
+fn say(result: Result<Said, CommandError>, is_json: bool) -> ExitCode {
+    match result {
+        Ok(said) if is_json => println!("{}", said.json),
+        Ok(said) => println!("{}", said.text),
+        Err(error) => return fail(error.code(), &error),
+    }
+    ExitCode::SUCCESS
 }
 
 async fn run_listen(settings: Settings) -> ExitCode {

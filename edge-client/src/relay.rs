@@ -2,11 +2,16 @@ use std::{sync::Once, time::Duration};
 
 use reqwest::{
     Client, ClientBuilder, Url,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue},
+    header::{HeaderMap, HeaderValue},
     redirect::Policy,
 };
 
-use crate::config::Settings;
+use crate::{
+    access::{Access, Http},
+    config::Settings,
+};
+
+const USER_AGENT: &str = concat!("edgerelay/", env!("CARGO_PKG_VERSION"));
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,18 +49,18 @@ pub(crate) fn client_builder() -> ClientBuilder {
     Client::builder().redirect(Policy::none()).connect_timeout(CONNECT_TIMEOUT)
 }
 
-/// A client that brings the credential with every request.
-pub(crate) fn client(settings: &Settings) -> Result<Client, reqwest::Error> {
+/// A client without a credential.
+pub(crate) fn plain_client() -> Result<Client, reqwest::Error> {
+    client_builder().user_agent(USER_AGENT).build()
+}
+
+/// Requests in the name of this machine.
+pub(crate) fn http(settings: &Settings, access: &Access) -> Result<Http, reqwest::Error> {
     let mut headers = HeaderMap::new();
-    if let Some(value) = settings.credential.value.authorization() {
-        headers.insert(AUTHORIZATION, value);
-    }
     let name = settings.name.as_ref().map(|name| HeaderValue::from_str(&name.value));
     if let Some(Ok(name)) = name {
         headers.insert("x-edge-name", name);
     }
-    client_builder()
-        .user_agent(concat!("edgerelay/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
-        .build()
+    let client = client_builder().user_agent(USER_AGENT).default_headers(headers).build()?;
+    Ok(Http::new(client, access.clone()))
 }

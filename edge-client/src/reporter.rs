@@ -1,47 +1,62 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
-use relay_schemas::{EventId, Report};
-use reqwest::{Client, Url};
+use relay_schemas::EventId;
 use tokio::{sync::watch, time::sleep};
 use tracing::{debug, error, warn};
 
 use crate::{
+    access::Http,
     client::ClientHandle,
-    connection::{Answer, describe},
+    connection::Answer,
+    dispatch::Dispatch,
     fault::Fault,
     limits::{DIAL_BACKOFF_BASE_MS, DIAL_BACKOFF_CAP_MS, REPORTS_IN_FLIGHT_MAX, REPORTS_PAGE},
+    relay::Relay,
     session::Backoff,
-    store::{Keeper, StoreError, WaitingReport},
+    store::{Keeper, StoreError, Waiting},
 };
 
 /// How long the relay may take for one report.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Sends the outbox: each report at least once, those of one event in order. A report leaves the
+/// Sends the outbox: each entry at least once, those of one event in order. An entry leaves the
 /// outbox only after the relay has answered, so one whose answer is lost goes twice.
 #[derive(Debug)]
 pub(crate) struct Reporter {
-    pub(crate) client: Client,
-    pub(crate) url: Url,
+    pub(crate) http: Http,
+    pub(crate) relay: Relay,
     pub(crate) keeper: Keeper,
+    pub(crate) reassigned: Reassigned,
 }
+
+/// Events that another machine has now, so that one warning is said about each. Bounded: the
+/// oldest are forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Reassigned(VecDeque<EventId>);
 
 #[derive(Default)]
 struct Delivered {
     done: Vec<i64>,
+    reassigned: Vec<(EventId, Option<String>)>,
     fault: Option<Fault>,
 }
 
-enum Delivery {
+pub(crate) enum Delivery {
     Taken,
+    /// The relay's words.
     Useless(String),
+    /// Who has the event now.
+    Reassigned(Option<String>),
     Failed(Fault),
 }
 
 impl Reporter {
     /// Runs until `finish` is true and nothing waits any more, or the relay refuses for good.
-    pub(crate) async fn run(self, handle: ClientHandle, mut finish: watch::Receiver<bool>) {
+    pub(crate) async fn run(mut self, handle: ClientHandle, mut finish: watch::Receiver<bool>) {
         let mut backoff = Backoff::new(DIAL_BACKOFF_BASE_MS, DIAL_BACKOFF_CAP_MS);
         let mut random = fastrand::Rng::new();
         loop {
@@ -76,36 +91,43 @@ impl Reporter {
     }
 
     /// `None` when nothing waits.
-    async fn deliver_page(&self) -> Result<Option<Delivered>, StoreError> {
-        let page = self.keeper.reports(REPORTS_PAGE).await?;
+    async fn deliver_page(&mut self) -> Result<Option<Delivered>, StoreError> {
+        let page = self.keeper.outbox(REPORTS_PAGE).await?;
         if page.is_empty() {
             return Ok(None);
         }
-        let mut by_event: BTreeMap<EventId, Vec<WaitingReport>> = BTreeMap::new();
+        let mut by_event: BTreeMap<EventId, Vec<Waiting>> = BTreeMap::new();
         for waiting in page {
-            by_event.entry(waiting.report.event_id).or_default().push(waiting);
+            by_event.entry(waiting.dispatch.event_id()).or_default().push(waiting);
         }
+        let this = &*self;
         let delivered = stream::iter(by_event.into_values())
-            .map(|reports| self.deliver_in_order(reports))
+            .map(|waiting| this.deliver_in_order(waiting))
             .buffer_unordered(REPORTS_IN_FLIGHT_MAX)
             .fold(Delivered::default(), |mut all, one| async move {
                 all.done.extend(one.done);
+                all.reassigned.extend(one.reassigned);
                 all.fault = worse(all.fault, one.fault);
                 all
             })
             .await;
-        self.keeper.forget_reports(delivered.done.clone()).await?;
+        for (event, owner) in &delivered.reassigned {
+            self.reassigned.tell(*event, owner.as_deref());
+        }
+        self.keeper.forget_waiting(delivered.done.clone()).await?;
         Ok(Some(delivered))
     }
 
-    async fn deliver_in_order(&self, reports: Vec<WaitingReport>) -> Delivered {
+    async fn deliver_in_order(&self, entries: Vec<Waiting>) -> Delivered {
         let mut delivered = Delivered::default();
-        for WaitingReport { number, report } in reports {
-            match self.deliver(&report).await {
-                Delivery::Taken => {}
+        for Waiting { number, dispatch } in entries {
+            let event = dispatch.event_id();
+            match deliver(&self.http, &self.relay, &dispatch).await {
+                Delivery::Taken => debug!("reported {event} {}", dispatch.kind()),
                 Delivery::Useless(words) => {
-                    warn!("the relay does not take a report about {}: {words}", report.event_id);
+                    warn!("the relay does not take a report about {event}: {words}");
                 }
+                Delivery::Reassigned(owner) => delivered.reassigned.push((event, owner)),
                 Delivery::Failed(fault) => {
                     delivered.fault = Some(fault);
                     return delivered;
@@ -115,22 +137,41 @@ impl Reporter {
         }
         delivered
     }
+}
 
-    async fn deliver(&self, report: &Report) -> Delivery {
-        let request = self.client.post(self.url.clone()).timeout(ANSWER_TIMEOUT).json(report);
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return Delivery::Failed(Fault::passing(describe(&error))),
-        };
-        if response.status().is_success() {
-            debug!("reported {} {}", report.event_id, report.status.as_str());
-            return Delivery::Taken;
+/// Posts one.
+pub(crate) async fn deliver(http: &Http, relay: &Relay, dispatch: &Dispatch) -> Delivery {
+    let request = http.post(relay.route(dispatch.path())).timeout(ANSWER_TIMEOUT);
+    let request = match dispatch {
+        Dispatch::Status(report) => request.json(report),
+        Dispatch::Activity(report) => request.json(report),
+    };
+    let response = match http.send(request).await {
+        Ok(response) if response.status().is_success() => return Delivery::Taken,
+        Ok(response) => response,
+        Err(fault) => return Delivery::Failed(fault),
+    };
+    let answer = Answer::read(response).await;
+    if let Some(owner) = answer.reassigned_to() {
+        return Delivery::Reassigned(owner);
+    }
+    match answer.final_words() {
+        Some(words) => Delivery::Useless(words),
+        None => Delivery::Failed(answer.fault()),
+    }
+}
+
+impl Reassigned {
+    fn tell(&mut self, event: EventId, owner: Option<&str>) {
+        if self.0.contains(&event) {
+            return;
         }
-        let answer = Answer::read(response).await;
-        match answer.final_words() {
-            Some(words) => Delivery::Useless(words),
-            None => Delivery::Failed(answer.fault()),
+        if self.0.len() >= REPORTS_PAGE {
+            self.0.pop_front();
         }
+        self.0.push_back(event);
+        let owner = owner.unwrap_or("another machine");
+        warn!("{owner} has {event} now: what this machine has to say about it is not taken");
     }
 }
 

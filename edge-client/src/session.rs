@@ -13,17 +13,19 @@ mod progress;
 mod recent;
 mod settings;
 mod status;
+mod stops;
 mod watchdog;
 
 use std::{collections::VecDeque, mem};
 
 use fastrand::Rng;
-use relay_schemas::{Cursor, EventId, Report, ReportStatus, UnixMillis};
+use relay_schemas::{ByeCode, Cursor, EventId, ReportStatus, UnixMillis};
 
+pub(crate) use self::stops::STOPPED;
 pub use self::{
     backoff::Backoff,
     ledger::Batch,
-    message::{Command, DialFrom, Input, Outcome, Start},
+    message::{Command, DialFrom, Input, Outcome, RunSummary, Start},
     notice::{Notice, Weight},
     progress::Ticket,
     settings::{OnFailure, Ordering, Restored, SessionSettings},
@@ -31,9 +33,11 @@ pub use self::{
 };
 use self::{
     backoff::jitter_ms, credit::Credit, lanes::Lanes, ledger::Ledger, link::Link,
-    progress::Progress, recent::RecentIds,
+    progress::Progress, recent::RecentIds, stops::Stops,
 };
 use crate::{
+    activity::Activity,
+    dispatch::{ActivityReport, Dispatch, StatusReport},
     event::Event,
     fault::{Exit, Fault, shorten},
     limits::{
@@ -47,6 +51,8 @@ struct Job {
     event: Event,
     attempts: u32,
     connection: u32,
+    /// The agent session that it is about, where handlers can be stopped.
+    session: Option<String>,
 }
 
 #[derive(Debug)]
@@ -69,6 +75,8 @@ pub struct Session {
     credit: Credit,
     progress: Progress,
     recent: RecentIds,
+    given_up: RecentIds,
+    stops: Stops,
     lanes: Lanes<Job>,
     bytes_held: usize,
     ledger: Ledger,
@@ -93,6 +101,8 @@ impl Session {
             credit: Credit::default(),
             progress: Progress::new(restored.cursor),
             recent: RecentIds::new(restored.handled, RECENT_IDS_MAX),
+            given_up: RecentIds::new(Vec::new(), RECENT_IDS_MAX),
+            stops: Stops::default(),
             lanes: Lanes::new(concurrency),
             bytes_held: 0,
             ledger: Ledger::new(settings.persist_interval_ms),
@@ -113,7 +123,10 @@ impl Session {
             Input::Line(line) => self.handle_line(line, now),
             Input::Alive => self.handle_alive(now),
             Input::Disconnected(fault) => self.lose(fault, now),
-            Input::Finished { ticket, outcome } => self.handle_finished(ticket, outcome, now),
+            Input::Finished { ticket, outcome, summary } => {
+                self.handle_finished(ticket, outcome, summary, now);
+            }
+            Input::Progress { ticket, activity } => self.handle_progress(ticket, activity),
             Input::Persisted => self.ledger.written(),
             Input::StateFailed(message) => {
                 self.commands.push_back(Command::Exit(Exit::StateFailed(message)));
@@ -185,13 +198,29 @@ impl Session {
         }
     }
 
-    fn handle_finished(&mut self, ticket: Ticket, outcome: Outcome, now: UnixMillis) {
+    fn handle_progress(&mut self, ticket: Ticket, activity: Activity) {
+        if !self.settings.activities {
+            return;
+        }
+        let Some(job) = self.lanes.job(ticket) else { return };
+        let event_id = job.event.id();
+        self.counters.activities += 1;
+        self.ledger.dispatch(Dispatch::Activity(ActivityReport { event_id, activity }));
+    }
+
+    fn handle_finished(
+        &mut self,
+        ticket: Ticket,
+        outcome: Outcome,
+        summary: RunSummary,
+        now: UnixMillis,
+    ) {
         let Some(job) = self.lanes.job(ticket) else { return };
         let (event, attempt) = (job.event.id(), job.attempts);
         match outcome {
             Outcome::Succeeded => {
                 self.counters.events_handled += 1;
-                self.report(event, ReportStatus::Completed, None);
+                self.report_end(event, summary);
                 self.pass_event(ticket);
             }
             Outcome::Closed => self.end(Exit::OutputClosed, now),
@@ -201,13 +230,14 @@ impl Session {
                 match (is_last, self.settings.on_failure) {
                     (false, _) => self.try_again(ticket, event, attempt, message, now),
                     (true, OnFailure::Stop) => {
-                        self.report(event, ReportStatus::Failed, Some(message.clone()));
+                        self.report_failure(event, &message, summary);
                         self.lanes.rest_until(ticket, now);
                         self.end(Exit::HandlerFailed { event, message }, now);
                     }
                     (true, OnFailure::Skip) => {
                         self.counters.events_skipped += 1;
-                        self.report(event, ReportStatus::Failed, Some(message.clone()));
+                        self.report_failure(event, &message, summary);
+                        self.given_up.insert(event);
                         self.tell(Notice::Skipped { event, message });
                         self.pass_event(ticket);
                     }
@@ -238,7 +268,13 @@ impl Session {
 
     /// The event needs no more handling: its lane goes on, and its bytes may be used again.
     fn pass_event(&mut self, ticket: Ticket) {
-        let Some(job) = self.lanes.finish(ticket) else { return };
+        if let Some(job) = self.lanes.finish(ticket) {
+            self.pass_job(ticket, job);
+        }
+    }
+
+    /// The same for one that is in no lane any more.
+    fn pass_job(&mut self, ticket: Ticket, job: Job) {
         self.ledger.handled(job.event.id());
         self.progress.finish(ticket);
         let bytes = job.event.line().len();
@@ -254,10 +290,25 @@ impl Session {
         }
     }
 
-    fn report(&mut self, event_id: EventId, status: ReportStatus, error: Option<String>) {
+    fn report_end(&mut self, event: EventId, summary: RunSummary) {
+        self.report(event, ReportStatus::Completed, None, summary);
+    }
+
+    fn report_failure(&mut self, event: EventId, error: &str, summary: RunSummary) {
+        self.report(event, ReportStatus::Failed, Some(shorten(error.to_owned())), summary);
+    }
+
+    fn report(
+        &mut self,
+        event_id: EventId,
+        status: ReportStatus,
+        error: Option<String>,
+        summary: RunSummary,
+    ) {
         if self.settings.reports {
-            let error = error.map(shorten);
-            self.ledger.report(Report { event_id, status, error, message: None });
+            let RunSummary { message, exit_code, duration_ms } = summary;
+            let report = StatusReport { event_id, status, error, message, exit_code, duration_ms };
+            self.ledger.dispatch(Dispatch::Status(report));
         }
     }
 
@@ -285,7 +336,7 @@ impl Session {
             job.attempts += 1;
             let (event, attempt) = (job.event.clone(), job.attempts);
             if attempt == 1 {
-                self.report(event.id(), ReportStatus::Processing, None);
+                self.report(event.id(), ReportStatus::Processing, None, RunSummary::default());
             }
             self.commands.push_back(Command::Run { ticket, event, attempt });
         }
@@ -351,6 +402,9 @@ impl Session {
         }
         self.link = Link::Ended;
         match fault {
+            Fault::Terminal(refusal) if self.settings.is_renewed && refusal.is_expiry() => {
+                self.follow_expiry(now);
+            }
             Fault::Terminal(refusal) => self.end(Exit::Refused(refusal), now),
             Fault::Passing { message, retry_after_ms } => {
                 self.counters.disconnects += 1;
@@ -359,6 +413,16 @@ impl Session {
                 self.tell(Notice::Disconnected { message, retry_in_ms });
             }
         }
+    }
+
+    /// The next dial brings another credential. When nothing has come since the last time, both
+    /// sides' clocks disagree, and the waits grow.
+    fn follow_expiry(&mut self, now: UnixMillis) {
+        let is_first = self.backoff.failures() == 0;
+        let wait_ms = self.backoff.next_ms(&mut self.random, None);
+        let retry_in_ms = if is_first { 0 } else { wait_ms };
+        self.link = Link::Down { dial_at: now + retry_in_ms };
+        self.tell(Notice::Bye { code: ByeCode::Expired.as_str(), retry_in_ms });
     }
 
     /// The connection is no good: end it from this side.

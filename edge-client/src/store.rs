@@ -1,16 +1,17 @@
 //! What a client remembers, in one SQLite file: the cursor, the events handled lately, and the
-//! reports that the relay has not taken yet.
+//! things that the relay is to be told and has not taken yet.
 
 mod keeper;
 mod schema;
 
 use std::{io, path::Path};
 
-use relay_schemas::{Cursor, EdgeId, EventId, Report};
+use relay_schemas::{Channel, Cursor, EdgeId, EventId};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 
 pub use self::keeper::{Keeper, KeeperThread};
 use crate::{
+    dispatch::Dispatch,
     limits::{OUTBOX_REPORTS_MAX, RECENT_IDS_MAX},
     session::{Batch, Restored},
 };
@@ -22,6 +23,8 @@ pub struct StreamIdentity {
     pub relay: String,
     /// The credential's edge.
     pub edge: EdgeId,
+    /// The channel, when another than the credential's own person's is read.
+    pub channel: Option<Channel>,
 }
 
 /// The state can't be used.
@@ -55,13 +58,13 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// A report that waits for the relay.
+/// Something that the relay is to be told, and has not taken yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WaitingReport {
-    /// Its place: reports are sent in this order.
+pub struct Waiting {
+    /// Its place: the outbox is sent in this order.
     pub number: i64,
     /// What to send.
-    pub report: Report,
+    pub dispatch: Dispatch,
 }
 
 /// One stream's state. Exclusive: a second one on the same file is refused while this one lives.
@@ -122,14 +125,14 @@ impl Store {
         let newest = batch.handled.len().saturating_sub(RECENT_IDS_MAX);
         let next =
             insert_handled(&transaction, self.stream, self.next_handled, &batch.handled[newest..])?;
-        insert_reports(&transaction, self.stream, &batch.reports)?;
+        insert_dispatches(&transaction, self.stream, &batch.dispatches)?;
         transaction.commit()?;
         self.next_handled = next;
         Ok(())
     }
 
-    /// The oldest reports that wait.
-    pub fn reports(&self, count_max: usize) -> Result<Vec<WaitingReport>, StoreError> {
+    /// The oldest that wait, in their order.
+    pub fn outbox(&self, count_max: usize) -> Result<Vec<Waiting>, StoreError> {
         let mut statement = self.database.prepare_cached(
             "SELECT number, report FROM outbox WHERE stream = ?1 ORDER BY number LIMIT ?2",
         )?;
@@ -137,19 +140,19 @@ impl Store {
             params![self.stream, i64::try_from(count_max).unwrap_or(i64::MAX)],
             |row| Ok((row.get(0)?, row.get::<_, String>(1)?)),
         )?;
-        let mut reports = Vec::new();
+        let mut waiting = Vec::new();
         for row in rows {
             let (number, text) = row?;
-            let report = serde_json::from_str(&text).map_err(|error| {
-                StoreError::Foreign(format!("report {number} of the outbox: {error}"))
+            let dispatch = serde_json::from_str(&text).map_err(|_| {
+                StoreError::Foreign(format!("entry {number} of the outbox can't be read"))
             })?;
-            reports.push(WaitingReport { number, report });
+            waiting.push(Waiting { number, dispatch });
         }
-        Ok(reports)
+        Ok(waiting)
     }
 
-    /// Reports that wait.
-    pub fn reports_waiting(&self) -> Result<u64, StoreError> {
+    /// How many wait.
+    pub fn outbox_length(&self) -> Result<u64, StoreError> {
         let count = self.database.query_row(
             "SELECT count(*) FROM outbox WHERE stream = ?1",
             [self.stream],
@@ -158,8 +161,8 @@ impl Store {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    /// Reports that were taken, or never will be.
-    pub fn forget_reports(&mut self, numbers: &[i64]) -> Result<(), StoreError> {
+    /// These were taken, or never will be.
+    pub fn forget_waiting(&mut self, numbers: &[i64]) -> Result<(), StoreError> {
         let transaction = self.database.transaction()?;
         {
             let mut statement =
@@ -174,14 +177,19 @@ impl Store {
 }
 
 fn find_stream(database: &Connection, identity: &StreamIdentity) -> Result<i64, StoreError> {
-    let names = params![identity.relay, identity.edge.as_str()];
+    let channel = identity.channel.as_ref().map(Channel::to_string).unwrap_or_default();
+    let names = params![identity.relay, identity.edge.as_str(), channel];
     let found = database
-        .query_row("SELECT key FROM stream WHERE relay = ?1 AND edge = ?2", names, |row| row.get(0))
+        .query_row(
+            "SELECT key FROM stream WHERE relay = ?1 AND edge = ?2 AND channel = ?3",
+            names,
+            |row| row.get(0),
+        )
         .optional()?;
     if let Some(key) = found {
         return Ok(key);
     }
-    database.execute("INSERT INTO stream (relay, edge) VALUES (?1, ?2)", names)?;
+    database.execute("INSERT INTO stream (relay, edge, channel) VALUES (?1, ?2, ?3)", names)?;
     Ok(database.last_insert_rowid())
 }
 
@@ -224,18 +232,18 @@ fn insert_handled(
     Ok(number)
 }
 
-fn insert_reports(
+fn insert_dispatches(
     transaction: &Transaction<'_>,
     stream: i64,
-    reports: &[Report],
+    dispatches: &[Dispatch],
 ) -> Result<(), StoreError> {
-    if reports.is_empty() {
+    if dispatches.is_empty() {
         return Ok(());
     }
     let mut statement =
         transaction.prepare_cached("INSERT INTO outbox (stream, report) VALUES (?1, ?2)")?;
-    for report in reports {
-        let text = serde_json::to_string(report).expect("plain fields serialise");
+    for dispatch in dispatches {
+        let text = serde_json::to_string(dispatch).expect("plain fields serialise");
         statement.execute(params![stream, text])?;
     }
     transaction

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cursor::{Cursor, Seq},
-    filter::KindFilter,
+    filter::{KindFilter, ReadFilter},
     frame::Gap,
     identifier::{EdgeId, EventId, StreamKey},
+    metrics::MetricsDelta,
     read_query::{OnGap, PageQuery, Start},
     record::BodyMode,
     segment::SegmentEntry,
@@ -55,6 +56,8 @@ pub struct NewEvent {
     pub kind: String,
     /// When the relay received it.
     pub received_at: UnixMillis,
+    /// What its session is told ahead of everything: `stop`.
+    pub signal: Option<String>,
     /// The record's line.
     pub record: String,
 }
@@ -71,6 +74,8 @@ struct EventHead {
     id: EventId,
     kind: String,
     at: UnixMillis,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signal: Option<String>,
 }
 
 /// The events of one batch for one stream. On the wire: one line about them, then one record a
@@ -129,6 +134,7 @@ impl Append {
                     id: event.id,
                     kind: event.kind.clone(),
                     at: event.received_at,
+                    signal: event.signal.clone(),
                 })
                 .collect(),
         };
@@ -157,6 +163,7 @@ impl Append {
                 id: event.id,
                 kind: event.kind,
                 received_at: event.at,
+                signal: event.signal,
                 record: record.to_owned(),
             })
             .collect();
@@ -190,6 +197,9 @@ pub struct AppendReply {
     /// Who is there for the events of agent sessions.
     #[serde(default)]
     pub attended: Vec<Attendance>,
+    /// What the stream has counted since the last answer.
+    #[serde(default, skip_serializing_if = "MetricsDelta::is_empty")]
+    pub counts: MetricsDelta,
 }
 
 /// Which machines are there for an event.
@@ -251,6 +261,18 @@ pub struct Connect {
     pub app: Option<String>,
 }
 
+impl Connect {
+    /// What the reader is sent.
+    pub fn filter(&self) -> ReadFilter {
+        ReadFilter {
+            allowed: self.allowed.clone(),
+            kinds: self.kinds.clone(),
+            own: self.own,
+            app: self.app.clone(),
+        }
+    }
+}
+
 /// Where a reader stands that comes from history: it was told `open` already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
@@ -289,6 +311,9 @@ pub struct PageCommand {
     pub stream: StreamKey,
     /// Who reads.
     pub edge: EdgeId,
+    /// What the credential's scopes let it read.
+    #[serde(default)]
+    pub allowed: KindFilter,
     /// What.
     pub query: PageQuery,
     /// Events that the page has already.
@@ -297,6 +322,18 @@ pub struct PageCommand {
     /// Their bytes.
     #[serde(default)]
     pub bytes: usize,
+}
+
+impl PageCommand {
+    /// What the page has.
+    pub fn filter(&self) -> ReadFilter {
+        ReadFilter {
+            allowed: self.allowed.clone(),
+            kinds: self.query.kinds.clone(),
+            own: self.query.own,
+            app: self.query.app.clone(),
+        }
+    }
 }
 
 /// Reports what became of an event.
@@ -320,6 +357,8 @@ pub enum ClientMessage {
         /// How many; at least 1.
         bytes: i64,
     },
+    /// The client ends and does not come back: what it has been given goes to others at once.
+    Bye {},
     /// A message of a newer client; to be ignored.
     #[serde(other)]
     Unknown,
@@ -341,6 +380,7 @@ mod tests {
                     id: EventId::from_bytes([index as u8; 16]),
                     kind: "Issue.update".into(),
                     received_at: UnixMillis::new(index as u64),
+                    signal: (index % 2 == 1).then(|| "stop".to_owned()),
                     record,
                 })
                 .collect();

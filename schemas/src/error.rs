@@ -239,6 +239,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whoever_is_to_come_back_is_told_when() {
+        for code in ErrorCode::ALL {
+            let seconds = Problem::new(*code, "m").retry_after_s();
+            let must_wait = [429, 503].contains(&code.status());
+            assert!(!must_wait || seconds.is_some_and(|seconds| seconds > 0), "{}", code.as_str());
+        }
+    }
+
+    #[test]
     fn codes_are_distinct_and_read_back() {
         let texts: BTreeSet<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(texts.len(), ErrorCode::ALL.len());

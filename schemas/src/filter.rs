@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{ErrorCode, Problem},
     limits::{KIND_PATTERN_LENGTH_MAX, KIND_PATTERNS_MAX},
+    record::{Subject, record_is_own, record_kind},
 };
 
 /// `Issue.update` exactly, or `Issue.*` for every action of a type.
@@ -73,6 +74,51 @@ impl KindFilter {
     /// Whether events of this kind pass.
     pub fn passes(&self, kind: &str) -> bool {
         self.0.is_empty() || self.0.iter().any(|pattern| pattern.matches(kind))
+    }
+}
+
+/// What a reader is sent: every part must let an event pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadFilter {
+    /// What the credential's scopes allow.
+    #[serde(default)]
+    pub allowed: KindFilter,
+    /// What the reader asks for.
+    #[serde(default)]
+    pub kinds: KindFilter,
+    /// Whether it wants what the app itself did.
+    #[serde(default)]
+    pub own: bool,
+    /// Only what was sent to this app.
+    #[serde(default)]
+    pub app: Option<String>,
+}
+
+impl ReadFilter {
+    /// Whether a stored record passes. `kind` is given by who knows it without looking.
+    pub fn passes(&self, kind: Option<&str>, record: &str) -> bool {
+        if !self.own && record_is_own(record) {
+            return false;
+        }
+        let passes_kind = (self.allowed.is_open() && self.kinds.is_open())
+            || match kind {
+                Some(kind) => self.passes_kind(kind),
+                None => record_kind(record).is_some_and(|kind| self.passes_kind(&kind)),
+            };
+        let Some(app) = self.app.as_deref().filter(|_| passes_kind) else { return passes_kind };
+        Subject::read(record).is_some_and(|subject| subject.app.as_deref() == Some(app))
+    }
+
+    /// The same for what is known of an event without its record.
+    pub fn passes_parts(&self, kind: &str, is_own: bool, app: Option<&str>) -> bool {
+        (self.own || !is_own)
+            && self.passes_kind(kind)
+            && self.app.as_deref().is_none_or(|wanted| app == Some(wanted))
+    }
+
+    /// Whether events of this kind may pass.
+    pub fn passes_kind(&self, kind: &str) -> bool {
+        self.allowed.passes(kind) && self.kinds.passes(kind)
     }
 }
 

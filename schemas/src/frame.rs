@@ -87,14 +87,23 @@ pub enum ByeCode {
     Expired,
     /// The credential was revoked.
     Revoked,
+    /// The app was taken out of the organization in Linear.
+    Uninstalled,
     /// The client sent what the relay can't understand.
     Protocol,
 }
 
 impl ByeCode {
     /// Every code.
-    pub const ALL: [Self; 6] =
-        [Self::Reconnect, Self::Slow, Self::Error, Self::Expired, Self::Revoked, Self::Protocol];
+    pub const ALL: [Self; 7] = [
+        Self::Reconnect,
+        Self::Slow,
+        Self::Error,
+        Self::Expired,
+        Self::Revoked,
+        Self::Uninstalled,
+        Self::Protocol,
+    ];
 
     /// The WebSocket close code: 4000–4499 may be retried, 4500–4999 must not.
     pub fn close_code(self) -> u16 {
@@ -104,6 +113,7 @@ impl ByeCode {
             Self::Error => 4011,
             Self::Expired => 4501,
             Self::Revoked => 4503,
+            Self::Uninstalled => 4504,
             Self::Protocol => 4508,
         }
     }
@@ -121,6 +131,7 @@ impl ByeCode {
             Self::Error => "error",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Uninstalled => "uninstalled",
             Self::Protocol => "protocol",
         }
     }

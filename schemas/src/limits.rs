@@ -157,6 +157,40 @@ pub const RATE_LIMIT_PERIOD_S: u32 = 60;
 /// Characters of an edge's display name.
 pub const EDGE_NAME_LENGTH_MAX: usize = 100;
 
+/// How long a sign-in with Linear may take, and how long its `state` is kept.
+pub const SIGN_IN_MS: u64 = 10 * 60_000;
+
+/// How long a browser is known after the sign-in: enough to read a page and press a button.
+pub const BROWSER_SESSION_MS: u64 = 15 * 60_000;
+
+/// How long a person may take to approve a machine.
+pub const DEVICE_CODE_MS: u64 = 10 * 60_000;
+
+/// Seconds between two polls of a machine that waits to be approved: at first, and how many more
+/// each time that it polls faster (RFC 8628 §3.5).
+pub const DEVICE_INTERVAL_S: u64 = 5;
+
+/// Codes that one person may look up within [`BROWSER_SESSION_MS`]. Of 20^8 codes perhaps 100 wait
+/// at once: with 20 tries the chance to hit one is below 1 in 10 million.
+pub const USER_CODE_ATTEMPTS_MAX: u32 = 20;
+
+/// How long a machine's access token is valid: what a person who has left can still read.
+pub const ACCESS_TOKEN_MS: u64 = 3_600_000;
+
+/// How long a machine may be off before it must sign in again.
+pub const REFRESH_TOKEN_MS: u64 = 90 * 86_400_000;
+
+/// How long the refresh token before is still taken, once, as the repetition of a request whose
+/// answer was lost: a laptop may have been closed just then, and is opened the next day. Who has
+/// stolen it is noticed all the same, as soon as both have used what they were given.
+pub const MACHINE_REPLAY_MS: u64 = 24 * 3_600_000;
+
+/// How long a person whom Linear has confirmed is believed to be active while Linear can't be asked.
+pub const PERSON_BELIEVED_MS: u64 = 24 * 3_600_000;
+
+/// How long a machine is listed after it was revoked or has expired.
+pub const ENDED_EDGE_LISTED_MS: u64 = 30 * 86_400_000;
+
 /// Default of `EDGE_TIMEOUT_MS`: how long a machine may be silent on an event that was given to it
 /// alone, before another gets it.
 pub const EDGE_TIMEOUT_DEFAULT_MS: u64 = 60_000;
@@ -183,3 +217,138 @@ pub const REQUEST_ID_LENGTH_MAX: usize = 64;
 /// A stream with more events in [`DEDUPLICATION_WINDOW_MS`] remembers the newest; an older
 /// duplicate would be delivered again, which handlers must expect anyway.
 pub const DEDUPLICATION_IDS_MAX: usize = 250_000;
+
+/// Leases that an edge may have without having reported on them, so that a backlog isn't given to
+/// the first edge that comes. Each is one row of storage.
+pub const ASSIGNMENT_WINDOW: usize = 16;
+
+/// Leases that an edge may have in all. Their positions stand in its sockets' attachments, which
+/// hold 16 KiB, and they are sent again on each new connection.
+pub const ASSIGNED_PER_EDGE_MAX: usize = 256;
+
+/// Events of one stream that have been considered and are not finished. They are loaded when the
+/// object wakes, about 400 bytes each; beyond this, nothing further is considered.
+pub const ASSIGNMENT_OPEN_MAX: usize = 4_096;
+
+/// How often an event is given to an edge before it goes to the dead letters.
+pub const ASSIGNMENT_ATTEMPTS_MAX: u32 = 5;
+
+/// How long an edge that works on an event keeps it without another report, in ms. Agents work for
+/// hours; who is connected is believed to work.
+pub const LEASE_MS_MAX: u64 = 6 * 3_600_000;
+
+/// Events in a row over which an edge has to be silent to count as unhealthy.
+pub const EDGE_TIMEOUTS_MAX: u32 = 3;
+
+/// How long an edge that has gone is expected back: events that only it reads wait for it.
+pub const EDGE_REMEMBERED_MS: u64 = 7 * 86_400_000;
+
+/// How long a session or an issue stays with an edge that reports nothing of it.
+pub const HOLDER_REMEMBERED_MS: u64 = 86_400_000;
+
+/// How often a holder's time is written again.
+pub const HOLDER_REFRESH_MS: u64 = 3_600_000;
+
+/// When an event that could not be sent to the dead letters is tried again.
+pub const GIVE_UP_RETRY_MS: u64 = 30_000;
+
+/// Connections that one edge may have to one stream. A client has one; those that it has lost are
+/// noticed with the next heartbeat, and a bad network can lose some in that time.
+pub const CONNECTIONS_PER_EDGE_MAX: usize = 64;
+
+/// Reports that the state of a stream looks at for the response times of its edges.
+pub const REPORTS_SHOWN_MAX: usize = 500;
+
+/// Reports of one edge that its median response time is taken of.
+pub const RESPONSES_SHOWN_MAX: usize = 20;
+
+/// Teams that one event is looked at for: a project can have many. Channels of an edge are as many.
+pub const TEAMS_PER_EVENT_MAX: usize = 50;
+
+/// Where the sessions on one issue go at most, the newest of them. Each is a copy of every event
+/// about the issue.
+pub const OWNERS_PER_ISSUE_MAX: usize = 8;
+
+/// How long the owner of a session or issue is remembered without an event about it, in ms: as long
+/// as events are.
+pub const OWNER_AGE_MS: u64 = 62 * DAY_MS;
+
+/// How old the remembered time of the last event may be, in ms: an owner's row is written once a
+/// day, not for each event.
+pub const OWNER_TOUCH_MS: u64 = DAY_MS;
+
+/// Days that decisions are kept for operators.
+pub const AUDIT_DAYS: u64 = 30;
+
+/// Bytes of decisions up to which the newest row is extended instead of writing another: SQLite
+/// writes the whole row again each time.
+pub const AUDIT_ROW_EXTENDED_BYTES_MAX: usize = 16 * 1024;
+
+/// Decisions of one page of the audit: default and greatest.
+pub const AUDIT_LISTED: (usize, usize) = (100, 1_000);
+
+/// Decisions that a directory finds again for redeliveries, about 64 bytes of memory each. An
+/// organization with more events in [`DEDUPLICATION_WINDOW_MS`] has the newest; an older redelivery
+/// is decided anew, and could go elsewhere than the first delivery.
+pub const DECISIONS_REMEMBERED_MAX: usize = 100_000;
+
+/// App users that are known of one organization. There is one for each app and installation.
+pub const APP_USERS_MAX: usize = 100;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Bytes of an activity's text. A request has `REQUEST_BYTES_MAX` in all.
+pub const ACTIVITY_BODY_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes of an activity's short fields: a verb, a label, a step.
+pub const ACTIVITY_FIELD_BYTES_MAX: usize = 2 * 1024;
+
+/// Answers to choose from in one question.
+pub const ACTIVITY_OPTIONS_MAX: usize = 25;
+
+/// Steps of a plan.
+pub const PLAN_STEPS_MAX: usize = 100;
+
+/// Links of a session.
+pub const SESSION_URLS_MAX: usize = 20;
+
+/// Requests to Linear that one organization has open at once. Linear allows 5,000 in an hour.
+pub const LINEAR_REQUESTS_MAX: usize = 6;
+
+/// First activities in one request: 200 sessions at once are answered in two rounds.
+pub const LINEAR_BATCH_MAX: usize = 20;
+
+/// Calls that wait for Linear in one organization. They are held in memory: 8 MiB as they are
+/// made from reports, and `OUTBOX_BYTES_MAX` in any case.
+pub const OUTBOX_CALLS_MAX: usize = 10_000;
+
+/// Bytes of the calls that wait, of an object's 128 MiB.
+pub const OUTBOX_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Reports that wait for the announcement of their event, in one organization.
+pub const PARKED_REPORTS_MAX: usize = 1_000;
+
+/// How long a report waits for the announcement of its event: the queue retries for minutes.
+pub const PARKED_MS: u64 = 3_600_000;
+
+/// How long a call to Linear is tried.
+pub const CALL_AGE_MS_MAX: u64 = 24 * 3_600_000;
+
+/// How long a call that was given up is listed.
+pub const GIVEN_UP_MS: u64 = 7 * 24 * 3_600_000;
+
+/// How long a finished call is remembered, so that a report that comes twice makes nothing new:
+/// as long as a second delivery of the event is recognised, and an hour.
+pub const CALL_REMEMBERED_MS: u64 = DEDUPLICATION_WINDOW_MS + 3_600_000;
+
+/// The first pause before a call is tried again, and the longest. It doubles.
+pub const CALL_RETRY_MS: (u64, u64) = (500, 300_000);
+
+/// Linear shows an agent as unresponsive that hasn't spoken so long after it was called.
+pub const FIRST_ACTIVITY_MS: u64 = 10_000;
+
+/// When the relay speaks at the latest for machines that don't: leaves 2 s for the call.
+pub const SPEAK_MS_MAX: u64 = 8_000;
+
+/// How long Linear repeats its answer to a refresh whose answer was lost.
+pub const REFRESH_REPLAY_MS: u64 = 30 * 60_000;

@@ -4,7 +4,9 @@
 //! `organizationId`, `webhookTimestamp` (ms, signed) and `webhookId`. The last is the id of the
 //! webhook's *configuration*, the same in all deliveries: nothing may be recognised by it.
 
-use std::fmt;
+use std::{cell::RefCell, fmt, rc::Rc};
+
+use serde_json::value::RawValue;
 
 use crate::{
     error::{ErrorCode, Problem},
@@ -100,6 +102,7 @@ pub struct Envelope<'a> {
     body: &'a str,
     object: JsonObject<'a>,
     timestamp_text: &'a str,
+    children: RefCell<Vec<(String, Option<Rc<JsonObject<'a>>>)>>,
     /// What happened.
     pub kind: WebhookKind,
     /// To whom; the boundary that the event never crosses.
@@ -127,7 +130,8 @@ impl<'a> Envelope<'a> {
         let timestamp_text =
             object.get("webhookTimestamp").ok_or(EnvelopeError::TimestampMissing)?.get();
         let timestamp = read_timestamp(timestamp_text)?;
-        Ok(Self { body, object, timestamp_text, kind, organization, timestamp })
+        let children = RefCell::default();
+        Ok(Self { body, object, timestamp_text, children, kind, organization, timestamp })
     }
 
     /// Checks the signed timestamp. A retry may be as old as `age_ms_max`; duplicates of it are
@@ -149,17 +153,45 @@ impl<'a> Envelope<'a> {
 
     /// The string at a path of keys; `None` when there is none, or it is something else.
     pub fn text_at(&self, path: &[&str]) -> Option<String> {
-        let (last, parents) = path.split_last()?;
-        match parents {
-            [] => self.object.text(last),
-            [first, rest @ ..] => {
-                let mut object = JsonObject::parse(self.object.get(first)?)?;
-                for key in rest {
-                    object = JsonObject::parse(object.get(key)?)?;
-                }
-                object.text(last)
+        serde_json::from_str(self.value_at(path)?.get()).ok()
+    }
+
+    /// The string at a path of keys, or the strings of the list there.
+    pub fn texts_at(&self, path: &[&str]) -> Vec<String> {
+        let Some(value) = self.value_at(path) else { return Vec::new() };
+        serde_json::from_str(value.get())
+            .or_else(|_| serde_json::from_str(value.get()).map(|text| vec![text]))
+            .unwrap_or_default()
+    }
+
+    fn value_at(&self, path: &[&str]) -> Option<&'a RawValue> {
+        match path {
+            [] => None,
+            [key] => self.object.get(key),
+            [first, second, rest @ ..] => {
+                let value = self.child(first)?.get(second)?;
+                rest.iter().try_fold(value, |value, key| JsonObject::parse(value)?.get(key))
             }
         }
+    }
+
+    /// What an agent session is told ahead of everything: `stop`, when a person ends its work.
+    pub fn signal(&self) -> Option<String> {
+        let is_prompt = self.kind.name == "AgentSessionEvent"
+            && self.kind.action.as_deref() == Some("prompted");
+        let signal = self.text_at(&["agentActivity", "signal"]).filter(|_| is_prompt)?;
+        (signal == "stop").then_some(signal)
+    }
+
+    /// An object at the first level. Read once: it can have megabytes, and is asked for a lot.
+    fn child(&self, key: &str) -> Option<Rc<JsonObject<'a>>> {
+        let mut children = self.children.borrow_mut();
+        if let Some((_, child)) = children.iter().find(|(name, _)| name == key) {
+            return child.clone();
+        }
+        let child = self.object.get(key).and_then(JsonObject::parse).map(Rc::new);
+        children.push((key.to_owned(), child.clone()));
+        child
     }
 
     /// What makes this the same event in every delivery.
@@ -304,6 +336,17 @@ mod tests {
                 (envelope.kind.to_string().as_str(), envelope.body()),
                 ("Issue.update", &*body)
             );
+        }
+    }
+
+    #[test]
+    fn a_list_of_texts_is_read_and_one_text_is_a_list() {
+        let body = body(r#""data":{"ids":["a","b"],"id":"c","no":[1],"none":null},"#);
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        let texts = |key| envelope.texts_at(&["data", key]);
+        assert_eq!((texts("ids"), texts("id")), (vec!["a".into(), "b".into()], vec!["c".into()]));
+        for key in ["no", "none", "missing"] {
+            assert_eq!(texts(key), [""; 0], "{key}");
         }
     }
 

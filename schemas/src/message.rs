@@ -4,7 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{identifier::EventId, limits::DELIVERY_ATTEMPTS_MAX, time::UnixMillis};
+use crate::{
+    identifier::{Channel, EventId},
+    limits::DELIVERY_ATTEMPTS_MAX,
+    time::UnixMillis,
+};
 
 const VERSION: u32 = 1;
 
@@ -35,6 +39,16 @@ pub struct QueueMessage {
     /// Where the body is, when it isn't in the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_body: Option<StoredBody>,
+    /// Set when an operator sends the event on its way again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reroute: Option<Reroute>,
+}
+
+/// How an event of the `unrouted` stream is to go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reroute {
+    /// Where to; decided anew when it names no channel.
+    pub to: Option<Channel>,
 }
 
 /// The text is not a message of this queue.
@@ -62,6 +76,7 @@ impl QueueMessage {
             delivery: None,
             headers: Vec::new(),
             stored_body: None,
+            reroute: None,
         }
     }
 
@@ -203,6 +218,17 @@ mod tests {
                 Some((expected.clone(), original))
             );
             assert_eq!(DeadLetter::decode(&twice), Some((expected, original)));
+        }
+    }
+
+    #[test]
+    fn a_message_may_say_where_its_event_is_to_go() {
+        let mut message = message();
+        for (to, written) in [(Some("user:u"), "\"user:u\""), (None, "null")] {
+            message.reroute = Some(Reroute { to: to.map(|to| to.parse().unwrap()) });
+            let text = message.encode("{}");
+            assert!(text.contains(&format!("\"reroute\":{{\"to\":{written}}}")), "{text}");
+            assert_eq!(QueueMessage::decode(&text).unwrap(), (message.clone(), "{}"));
         }
     }
 

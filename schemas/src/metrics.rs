@@ -5,7 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{command::Dialect, cursor::Cursor, identifier::StreamKey, time::UnixMillis};
+use crate::{
+    command::Dialect,
+    cursor::Cursor,
+    identifier::{OrganizationId, StreamKey},
+    installation::AppState,
+    time::UnixMillis,
+};
 
 /// A counter and its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +22,10 @@ pub enum Counter {
     Routed(&'static str),
     /// Events that found nobody.
     Unroutable,
+    /// Events that an operator has had routed again.
+    Rerouted,
+    /// Events that tell what the app itself did.
+    Own,
     /// Events that got a place in a log.
     Appended,
     /// Events that had one already.
@@ -46,6 +56,26 @@ pub enum Counter {
     OrphansDeleted,
     /// Connections found dead by missing heartbeats.
     HeartbeatLosses,
+    /// Events and single edges: `given`, taken away by reason, or `given_up`.
+    Assignments(&'static str),
+    /// Signals sent to connections.
+    Signals,
+    /// Calls to Linear by what came of them.
+    LinearCalls(&'static str),
+    /// Refreshes of Linear's tokens by what came of them.
+    LinearRefreshes(&'static str),
+    /// Activities that the relay showed itself, by why no machine did.
+    LinearStandIns(&'static str),
+    /// New agent sessions, by whether the first activity came within Linear's ten seconds.
+    LinearFirstActivities(bool),
+    /// People who have signed in: `install` or `person`.
+    SignIns(&'static str),
+    /// Machines that a person has signed in.
+    MachineLogins,
+    /// Machines that asked for their next tokens, by what came of it.
+    MachineRefreshes(&'static str),
+    /// Edges that were revoked, by reason.
+    EdgesRevoked(&'static str),
 }
 
 impl Counter {
@@ -55,6 +85,8 @@ impl Counter {
             Self::Webhooks(result) => ("webhooks_total", "result", result),
             Self::Routed(rule) => ("events_routed_total", "rule", rule),
             Self::Unroutable => ("events_unroutable_total", "", ""),
+            Self::Rerouted => ("events_rerouted_total", "", ""),
+            Self::Own => ("events_own_total", "", ""),
             Self::Appended => ("events_appended_total", "", ""),
             Self::Duplicates => ("events_duplicate_total", "", ""),
             Self::Delivered => ("events_delivered_total", "", ""),
@@ -74,6 +106,19 @@ impl Counter {
             Self::SegmentsRead => ("segments_read_total", "", ""),
             Self::OrphansDeleted => ("orphans_deleted_total", "", ""),
             Self::HeartbeatLosses => ("heartbeat_losses_total", "", ""),
+            Self::Assignments(result) => ("assignments_total", "result", result),
+            Self::Signals => ("signals_total", "", ""),
+            Self::LinearCalls(result) => ("linear_calls_total", "result", result),
+            Self::LinearRefreshes(result) => ("linear_refreshes_total", "result", result),
+            Self::LinearStandIns(reason) => ("linear_stand_ins_total", "reason", reason),
+            Self::LinearFirstActivities(in_time) => {
+                let in_time = if in_time { "true" } else { "false" };
+                ("linear_first_activity_total", "in_time", in_time)
+            }
+            Self::SignIns(purpose) => ("sign_ins_total", "purpose", purpose),
+            Self::MachineLogins => ("machine_logins_total", "", ""),
+            Self::MachineRefreshes(result) => ("machine_refreshes_total", "result", result),
+            Self::EdgesRevoked(reason) => ("edges_revoked_total", "reason", reason),
         };
         format!("{name}|{label}|{value}")
     }
@@ -86,9 +131,14 @@ pub enum Histogram {
     QueueLatency,
     /// From a webhook's receipt until it is durable in its stream.
     WebhookToAppend,
+    /// From Linear's sending a new agent session's event until Linear had its first activity.
+    FirstActivity,
 }
 
 impl Histogram {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::QueueLatency, Self::WebhookToAppend, Self::FirstActivity];
+
     /// Upper bounds of the buckets in ms; the last bucket has none.
     pub const BOUNDS_MS: [u64; 12] =
         [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000, 60_000, 600_000];
@@ -98,6 +148,7 @@ impl Histogram {
         match self {
             Self::QueueLatency => "queue_latency_seconds",
             Self::WebhookToAppend => "webhook_to_append_seconds",
+            Self::FirstActivity => "linear_first_activity_seconds",
         }
     }
 }
@@ -120,6 +171,38 @@ pub struct StreamTouch {
     pub at: UnixMillis,
 }
 
+/// How an organization's installation does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallationTouch {
+    /// Whether each app can speak, by client id.
+    pub apps: BTreeMap<String, AppState>,
+    /// Calls that wait for Linear; unknown where it is only remembered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<usize>,
+    /// Calls that were given up in the last days.
+    pub given_up: usize,
+    /// When that was so.
+    pub at: UnixMillis,
+}
+
+impl InstallationTouch {
+    /// Whether somebody must install an app again.
+    pub fn needs_sign_in(&self) -> bool {
+        self.apps.values().any(|state| *state == AppState::NeedsSignIn)
+    }
+
+    /// What is worth remembering: all but what changes with every call.
+    #[must_use]
+    pub fn lasting(&self) -> Self {
+        Self { waiting: None, ..self.clone() }
+    }
+
+    /// Whether what lasts is the same.
+    pub fn lasts_as(&self, other: &Self) -> bool {
+        self.apps == other.apps && self.given_up == other.given_up
+    }
+}
+
 /// What was counted since the last report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetricsDelta {
@@ -132,6 +215,9 @@ pub struct MetricsDelta {
     /// By stream name.
     #[serde(default)]
     pub streams: BTreeMap<String, StreamTouch>,
+    /// By organization.
+    #[serde(default)]
+    pub installations: BTreeMap<String, InstallationTouch>,
 }
 
 impl MetricsDelta {
@@ -161,7 +247,13 @@ impl MetricsDelta {
         self.streams.insert(stream.to_string(), StreamTouch { tail, at });
     }
 
-    /// Adds another report to this one.
+    /// Notes how an installation does.
+    pub fn touch_installation(&mut self, organization: &OrganizationId, touch: InstallationTouch) {
+        self.installations.insert(organization.to_string(), touch);
+    }
+
+    /// Adds another report to this one. Of two words about the same the later counts: reports that
+    /// could not be sent are added again after newer ones.
     pub fn merge(&mut self, other: Self) {
         for (series, count) in other.counters {
             *self.counters.entry(series).or_default() += count;
@@ -172,7 +264,18 @@ impl MetricsDelta {
             ours.counts.iter_mut().zip(theirs.counts).for_each(|(ours, theirs)| *ours += theirs);
             ours.sum_ms += theirs.sum_ms;
         }
-        self.streams.extend(other.streams);
+        for (stream, touch) in other.streams {
+            let is_news = self.streams.get(&stream).is_none_or(|ours| ours.at <= touch.at);
+            if is_news {
+                self.streams.insert(stream, touch);
+            }
+        }
+        for (organization, touch) in other.installations {
+            let ours = self.installations.get(&organization);
+            if ours.is_none_or(|ours| ours.at <= touch.at) {
+                self.installations.insert(organization, touch);
+            }
+        }
     }
 }
 
@@ -194,5 +297,29 @@ mod tests {
         let histogram = &left.histograms["queue_latency_seconds"];
         assert_eq!((histogram.counts[0], histogram.counts[1], histogram.counts[12]), (1, 1, 1));
         assert_eq!(histogram.sum_ms, 10_000_011);
+    }
+
+    #[test]
+    fn of_two_words_about_the_same_the_later_counts() {
+        let touch = |at, given_up| InstallationTouch {
+            apps: BTreeMap::new(),
+            waiting: Some(1),
+            given_up,
+            at: UnixMillis::new(at),
+        };
+        let organization = "o".parse().unwrap();
+        let (mut old, mut new) = (MetricsDelta::default(), MetricsDelta::default());
+        old.touch_installation(&organization, touch(1, 1));
+        new.touch_installation(&organization, touch(2, 2));
+        for (mut left, right) in [(old.clone(), new.clone()), (new, old)] {
+            left.merge(right);
+            assert_eq!(left.installations["o"].given_up, 2);
+        }
+    }
+
+    #[test]
+    fn a_report_of_an_older_relay_is_read() {
+        let old = r#"{"counters":{"x||":1},"histograms":{},"streams":{}}"#;
+        assert_eq!(serde_json::from_str::<MetricsDelta>(old).unwrap().counters["x||"], 1);
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     error::{ErrorCode, Problem},
     filter::KindFilter,
     identifier::{Channel, EventId},
-    limits::{HEARTBEAT_S, PAGE_EVENTS},
+    limits::{HEARTBEAT_S, IDENTIFIER_LENGTH_MAX, PAGE_EVENTS},
     record::BodyMode,
     time::UnixMillis,
 };
@@ -66,6 +66,10 @@ pub struct StreamQuery {
     pub on_gap: OnGap,
     /// Which channel; the credential's own person's unless another is named.
     pub channel: Option<Channel>,
+    /// Whether to send what the app itself did.
+    pub own: bool,
+    /// Only what was sent to this app of Linear.
+    pub app: Option<String>,
 }
 
 /// The query of `GET /events`.
@@ -86,6 +90,12 @@ pub struct PageQuery {
     /// Which channel; the credential's own person's unless another is named.
     #[serde(default)]
     pub channel: Option<Channel>,
+    /// Whether to send what the app itself did.
+    #[serde(default)]
+    pub own: bool,
+    /// Only what was sent to this app of Linear.
+    #[serde(default)]
+    pub app: Option<String>,
 }
 
 /// The query of `GET /events/segments`.
@@ -114,6 +124,8 @@ struct Parameters {
     limit: Option<usize>,
     order: Order,
     channel: Option<Channel>,
+    own: bool,
+    app: Option<String>,
 }
 
 const STREAM_PARAMETERS: &[&str] = &[
@@ -121,6 +133,8 @@ const STREAM_PARAMETERS: &[&str] = &[
     "since",
     "tail",
     "kind",
+    "own",
+    "app",
     "channel",
     "heartbeat",
     "body",
@@ -128,8 +142,9 @@ const STREAM_PARAMETERS: &[&str] = &[
     "last_event_id",
     "lastEventId",
 ];
-const PAGE_PARAMETERS: &[&str] =
-    &["cursor", "since", "tail", "kind", "channel", "limit", "order", "body", "on_gap"];
+const PAGE_PARAMETERS: &[&str] = &[
+    "cursor", "since", "tail", "kind", "own", "app", "channel", "limit", "order", "body", "on_gap",
+];
 
 const PLAN_PARAMETERS: &[&str] = &["from", "since", "on_gap", "channel"];
 
@@ -173,6 +188,8 @@ impl StreamQuery {
             body: parameters.body,
             on_gap: parameters.on_gap,
             channel: parameters.channel,
+            own: parameters.own,
+            app: parameters.app,
         })
     }
 }
@@ -197,6 +214,8 @@ impl PageQuery {
             body: parameters.body,
             on_gap: parameters.on_gap,
             channel: parameters.channel,
+            own: parameters.own,
+            app: parameters.app,
         })
     }
 }
@@ -252,6 +271,8 @@ impl Parameters {
                     ],
                 )?;
             }
+            "own" => self.own = choice(name, value, &[("include", true), ("exclude", false)])?,
+            "app" => self.app = Some(app_id(name, value)?),
             "on_gap" => {
                 self.on_gap =
                     choice(name, value, &[("resume", OnGap::Resume), ("error", OnGap::Error)])?;
@@ -270,6 +291,16 @@ impl Parameters {
         }
         Ok(self.tail.map(Start::Tail))
     }
+}
+
+/// Linear's client id of an app.
+fn app_id(name: &str, value: &str) -> Result<String, Problem> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if value.is_empty() || value.len() > IDENTIFIER_LENGTH_MAX || !value.bytes().all(is_plain) {
+        return Err(Problem::new(ErrorCode::ParameterInvalid, "app is the client id of an app")
+            .with("parameter", name));
+    }
+    Ok(value.to_owned())
 }
 
 fn keyword(text: &str) -> Option<Start> {
@@ -368,6 +399,9 @@ mod tests {
             ("on_gap", "x", ErrorCode::ParameterInvalid),
             ("since", "yesterday", ErrorCode::ParameterInvalid),
             ("kind", "*", ErrorCode::ParameterInvalid),
+            ("own", "yes", ErrorCode::ParameterInvalid),
+            ("app", "", ErrorCode::ParameterInvalid),
+            ("app", "a b", ErrorCode::ParameterInvalid),
             ("channel", "me", ErrorCode::ParameterInvalid),
         ] {
             let problem = StreamQuery::parse([(name, value)].into_iter(), None, NOW).unwrap_err();

@@ -16,7 +16,10 @@ pub enum Access {
     Edge(&'static [Scope]),
     /// The operator.
     Operator,
-    /// A person who has signed in with Linear in this browser. The page itself sends others there.
+    /// The operator, or a person as below.
+    OperatorOrBrowser,
+    /// A person who has signed in with Linear in this browser; checked by the handler, whose page
+    /// sends others there.
     Browser,
 }
 
@@ -66,6 +69,8 @@ routes! {
     Stream = "GET" "/events/stream", READ, "live events";
     /// `POST /events/status`
     Report = "POST" "/events/status", Access::Edge(&[Scope::WriteStatus]), "what became of an event";
+    /// `POST /events/activity`
+    Activity = "POST" "/events/activity", Access::Edge(&[Scope::WriteActivity]), "what is shown in an agent session";
     /// `GET /events/segments`
     SegmentPlan = "GET" "/events/segments", READ_ALL, "where history lies";
     /// `GET /events/segments/{epoch}/{name}`
@@ -86,12 +91,45 @@ routes! {
     /// `GET /`
     Info = "GET" "/", Access::Open, "what this is";
 
+    /// `GET /oauth/authorize`
+    Install = "GET" "/oauth/authorize", Access::Anyone, "installs the app in a workspace, by way of Linear";
+    /// `GET /oauth/sign-in`
+    SignIn = "GET" "/oauth/sign-in", Access::Anyone, "a person signs in, by way of Linear";
+    /// `GET /oauth/callback`
+    Callback = "GET" "/oauth/callback", Access::Anyone, "where Linear sends browsers back to";
+    /// `GET /oauth/status`
+    InstallationState = "GET" "/oauth/status", Access::OperatorOrBrowser, "an installation's state";
+    /// `POST /device/code`
+    DeviceCode = "POST" "/device/code", Access::Anyone, "a machine asks to be approved";
+    /// `POST /device/token`
+    DeviceToken = "POST" "/device/token", Access::Anyone, "a machine's tokens, and their refresh";
+    /// `POST /device/revoke`
+    DeviceRevoke = "POST" "/device/revoke", Access::Anyone, "a machine says good-bye";
+    /// `GET /device`
+    ApprovalPage = "GET" "/device", Access::Browser, "the page that approves a machine";
+    /// `POST /device`
+    Approval = "POST" "/device", Access::Browser, "a person approves a machine";
+    /// `GET /device/machines`
+    MachinesPage = "GET" "/device/machines", Access::Browser, "a person's own machines, as a page";
+    /// `POST /device/machines/{id}/revoke`
+    MachinesForm = "POST" "/device/machines/{id}/revoke", Access::Browser, "bars an own machine, from the page";
+    /// `GET /machines/self`
+    Myself = "GET" "/machines/self", Access::Edge(&[]), "who a credential is";
+    /// `GET /machines`
+    Machines = "GET" "/machines", Access::Edge(&[]), "the person's own machines";
+    /// `DELETE /machines/{id}`
+    RevokeOwn = "DELETE" "/machines/{id}", Access::Edge(&[]), "bars an own machine";
+
     /// `GET /admin/edges`
     Edges = "GET" "/admin/edges", Access::Operator, "an organization's machines";
     /// `POST /admin/edges`
     Enrol = "POST" "/admin/edges", Access::Operator, "a credential for a machine";
+    /// `PATCH /admin/edges/{id}`
+    Rename = "PATCH" "/admin/edges/{id}", Access::Operator, "gives a machine another name";
     /// `DELETE /admin/edges/{id}`
     Revoke = "DELETE" "/admin/edges/{id}", Access::Operator, "bars a machine";
+    /// `GET /admin/outbox`
+    Outbox = "GET" "/admin/outbox", Access::Operator, "answers to Linear that were given up";
     /// `GET /admin/dead-letters`
     DeadLetters = "GET" "/admin/dead-letters", Access::Operator, "events that reached no stream";
     /// `POST /admin/dead-letters/{id}/put-back`
@@ -102,6 +140,16 @@ routes! {
     Discard = "DELETE" "/admin/dead-letters/{id}", Access::Operator, "forgets a dead letter";
     /// `POST /admin/streams/{organization}/{channel}/rebuild`
     Rebuild = "POST" "/admin/streams/{organization}/{channel}/rebuild", Access::Operator, "restores a stream from its segments";
+    /// `POST /admin/streams/{organization}/unrouted/reroute`
+    Reroute = "POST" "/admin/streams/{organization}/unrouted/reroute", Access::Operator, "routes events again that found nobody";
+    /// `GET /admin/streams/{organization}/{channel}/events`
+    StreamPage = "GET" "/admin/streams/{organization}/{channel}/events", Access::Operator, "a page of any stream's events";
+    /// `GET /admin/routing`
+    Routing = "GET" "/admin/routing", Access::Operator, "how an organization's events are routed";
+    /// `PUT /admin/routing`
+    SetRouting = "PUT" "/admin/routing", Access::Operator, "sets an organization's strategy and default channel";
+    /// `GET /admin/audit`
+    Audit = "GET" "/admin/audit", Access::Operator, "where an organization's events went, and why";
     /// `POST /admin/sweep`
     Sweep = "POST" "/admin/sweep", Access::Operator, "looks for what retention has left";
 }

@@ -44,6 +44,12 @@ pub struct Report {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// How long the handler ran.
+    #[serde(rename = "durationMs", default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// How the handler ended.
+    #[serde(rename = "exitCode", default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +61,10 @@ struct LooseReport {
     error: Option<String>,
     #[serde(default)]
     message: Option<String>,
+    #[serde(rename = "durationMs", default)]
+    duration_ms: Option<u64>,
+    #[serde(rename = "exitCode", default)]
+    exit_code: Option<i32>,
 }
 
 impl Report {
@@ -83,7 +93,14 @@ impl Report {
                 ));
             }
         }
-        Ok(Self { event_id, status, error: loose.error, message: loose.message })
+        Ok(Self {
+            event_id,
+            status,
+            error: loose.error,
+            message: loose.message,
+            duration_ms: loose.duration_ms,
+            exit_code: loose.exit_code,
+        })
     }
 }
 
@@ -96,6 +113,9 @@ pub struct StoredReport {
     pub status: ReportStatus,
     /// When the relay heard of it.
     pub at: UnixMillis,
+    /// How long after the event was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_ms: Option<u64>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -54,7 +54,8 @@ export function relayOptions(root, config, settings, onRestart) {
 }
 
 function relayWorker(root, config, settings) {
-	const { workerOptions } = unstable_getMiniflareWorkerOptions(config, settings.env);
+	const read = () => unstable_getMiniflareWorkerOptions(config, settings.env);
+	const { workerOptions } = settings.dev_vars ? read() : quietly(read);
 	const { modulesRules: _, ...options } = workerOptions;
 	const declared = settings.dev_vars ? workerOptions.bindings : config.vars;
 	return {
@@ -68,10 +69,21 @@ function relayWorker(root, config, settings) {
 	};
 }
 
+// Wrangler tells of the secrets in .dev.vars also where nobody uses them, in a log that is JSON.
+function quietly(run) {
+	const { log, info, debug } = console;
+	console.log = console.info = console.debug = () => {};
+	try {
+		return run();
+	} finally {
+		Object.assign(console, { log, info, debug });
+	}
+}
+
 function withoutBindings(worker, names) {
 	for (const name of names) {
-		const kind = ["queueProducers", "r2Buckets", "kvNamespaces"].find((kind) => name in (worker[kind] ?? {}));
-		if (kind === undefined) throw new Error(`no queue, bucket or namespace is bound as ${name}`);
+		const kind = ["queueProducers", "r2Buckets", "kvNamespaces", "durableObjects"].find((kind) => name in (worker[kind] ?? {}));
+		if (kind === undefined) throw new Error(`no queue, bucket, namespace or object is bound as ${name}`);
 		const { [name]: _, ...others } = worker[kind];
 		worker[kind] = others;
 	}

@@ -125,7 +125,8 @@ impl FrameReader {
         }
     }
 
-    /// The next frame of this type; heartbeats are passed over, anything else is not.
+    /// The next frame of this type; heartbeats and signals, which come when they like, are passed
+    /// over, anything else is not.
     pub async fn frame(&mut self, kind: &str) -> ReadFrame {
         let dialect = self.dialect;
         // Heartbeats without end are no reason to wait without end.
@@ -137,11 +138,11 @@ impl FrameReader {
         frame
     }
 
-    /// The next frame that is `wanted` or no heartbeat.
+    /// The next frame that is `wanted`, or neither a heartbeat nor a signal.
     async fn next_but_heartbeats(&mut self, wanted: &str) -> Result<ReadFrame, Ended> {
         loop {
             let frame = self.next().await?;
-            if frame.kind() == wanted || frame.kind() != "heartbeat" {
+            if frame.kind() == wanted || !["heartbeat", "signal"].contains(&frame.kind()) {
                 return Ok(frame);
             }
         }

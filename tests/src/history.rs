@@ -77,6 +77,21 @@ pub async fn bulk_plan(relay: &Relay, edge: &EnrolledEdge) -> (Vec<Value>, Curso
     }
 }
 
+/// What a plan says of a segment, as a reader of segments wants it.
+pub fn planned_entry(segment: &Value) -> SegmentEntry {
+    let field = |name: &str| segment[name].clone();
+    serde_json::from_value(json!({
+        "first": field("first"),
+        "last": field("last"),
+        "received_at_min": 0,
+        "received_at_max": 0,
+        "bytes": field("bytes"),
+        "raw_bytes": field("uncompressed_bytes"),
+        "sha256": field("sha256"),
+    }))
+    .unwrap()
+}
+
 /// Which segments of a stream there are, as each of the three that know says it.
 #[derive(Debug)]
 pub struct StoredHistory {

@@ -69,6 +69,11 @@ impl HttpReader {
         }
     }
 
+    /// What has come since the last line break.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// The next line, which must come.
     pub async fn line(&mut self) -> String {
         match self.next().await {
@@ -77,14 +82,16 @@ impl HttpReader {
         }
     }
 
-    /// The next frame of this type; heartbeats are passed over, anything else is not.
+    /// The next frame of this type; heartbeats and signals, which come when they like, are passed
+    /// over, anything else is not.
     pub async fn frame(&mut self, kind: &str) -> Value {
         loop {
             let frame: Value = serde_json::from_str(&self.line().await).unwrap();
             if frame["type"] == kind {
                 return frame;
             }
-            assert_eq!(frame["type"], "heartbeat", "expected {kind}: {frame}");
+            let comes_any_time = frame["type"] == "heartbeat" || frame["type"] == "signal";
+            assert!(comes_any_time, "expected {kind}: {frame}");
         }
     }
 
@@ -160,7 +167,8 @@ impl SocketReader {
             if frame["type"] == kind {
                 return frame;
             }
-            assert_eq!(frame["type"], "heartbeat", "expected {kind}: {frame}");
+            let comes_any_time = frame["type"] == "heartbeat" || frame["type"] == "signal";
+            assert!(comes_any_time, "expected {kind}: {frame}");
         }
     }
 }

@@ -139,6 +139,14 @@ impl Relay {
         Self::start_on(options, state, port).await
     }
 
+    /// The same, with some variables and secrets changed: what a deployment would change.
+    pub async fn redeployed(self, vars: &[(&'static str, &str)]) -> Self {
+        let mut options = self.options.clone();
+        options.vars.retain(|(name, _)| vars.iter().all(|(changed, _)| changed != name));
+        options.vars.extend(vars.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        self.kill_and_restart_with(options).await
+    }
+
     /// Kills workerd without warning. Miniflare starts another on the same storage and the same
     /// port: see [`Relay::restarted`]. What waits in the local queue is lost here, too.
     pub fn kill_workerd(&self) {

@@ -43,6 +43,7 @@ fn timeless(mut report: Value) -> Value {
     assert!(
         report.as_object_mut().unwrap().remove("at").unwrap().as_u64() > Some(1_700_000_000_000)
     );
+    assert!(report.as_object_mut().unwrap().remove("response_ms").unwrap().is_u64());
     report
 }
 

@@ -63,11 +63,13 @@ impl Bridge {
 /// Begins to answer a reader over HTTP.
 pub(crate) fn answer(call: &Call, connect: Connect, opened: Opened) -> worker::Result<Response> {
     let (sender, receiver) = mpsc::unbounded();
+    let (urgent_sender, urgent) = mpsc::unbounded();
     let flow = Flow::default();
     let writer = Writer {
         dialect: connect.dialect,
         position: None,
         sender: Some(sender),
+        urgent: urgent_sender,
         flow: flow.clone(),
     };
     let bridge = Bridge { writer: Rc::new(RefCell::new(writer)), flow, socket: Rc::default() };
@@ -79,8 +81,14 @@ pub(crate) fn answer(call: &Call, connect: Connect, opened: Opened) -> worker::R
     spawn_local(keep_time(connect.heartbeat_s, planned_end, connect.expires_at, bridge.clone()));
     let headers = stream_headers(connect.dialect)?;
     spawn_local(reading::serve(Reading::new(call, connect, bridge.clone()), opened));
-    let body =
-        Body { receiver, bridge, consumed_bytes: 0, last_weight: Weight::Control, ended: false };
+    let body = Body {
+        receiver,
+        urgent,
+        bridge,
+        consumed_bytes: 0,
+        last_weight: Weight::Control,
+        ended: false,
+    };
     ResponseBuilder::new().with_headers(headers).from_stream(body)
 }
 
@@ -106,6 +114,8 @@ pub(crate) enum Weight {
     Control,
     /// None: it is a heartbeat.
     Heartbeat,
+    /// None: it is a signal, which passes ahead.
+    Signal,
 }
 
 struct Chunk {
@@ -119,6 +129,8 @@ pub(crate) struct Writer {
     dialect: Dialect,
     position: Option<Position>,
     sender: Option<UnboundedSender<Chunk>>,
+    /// What passes ahead of what the reader has yet to take.
+    urgent: UnboundedSender<Chunk>,
     flow: Flow,
 }
 
@@ -126,6 +138,7 @@ impl Writer {
     fn write(&mut self, bytes: Vec<u8>, weight: Weight) {
         let Some(sender) = &self.sender else { return };
         let length = bytes.len();
+        let sender = if weight == Weight::Signal { &self.urgent } else { sender };
         match sender.unbounded_send(Chunk { bytes, weight }) {
             Ok(()) => self.flow.written(length),
             Err(_) => self.sender = None,
@@ -134,7 +147,10 @@ impl Writer {
 
     /// Hands on what the object sent.
     pub(crate) fn relay(&mut self, message: &BridgeMessage<'_>) {
-        let weight = Weight::Credit(message.charged_bytes);
+        let weight = match message.lines.starts_with(r#"{"type":"signal""#) {
+            true => Weight::Signal,
+            false => Weight::Credit(message.charged_bytes),
+        };
         self.write_lines(message.position, message.lines.to_owned(), weight);
         // The socket may break before its close arrives: nothing comes after a bye.
         if message.lines.starts_with(r#"{"type":"bye""#) {
@@ -243,6 +259,7 @@ async fn keep_time(
 /// heartbeats are also how that comes about.
 struct Body {
     receiver: UnboundedReceiver<Chunk>,
+    urgent: UnboundedReceiver<Chunk>,
     bridge: Bridge,
     consumed_bytes: i64,
     last_weight: Weight,
@@ -266,6 +283,10 @@ impl Stream for Body {
     type Item = worker::Result<Vec<u8>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Poll::Ready(Some(chunk)) = self.urgent.poll_next_unpin(context) {
+            self.note_taken(&chunk);
+            return Poll::Ready(Some(Ok(chunk.bytes)));
+        }
         match self.receiver.poll_next_unpin(context) {
             Poll::Ready(Some(chunk)) => {
                 self.note_taken(&chunk);

@@ -41,11 +41,18 @@ impl Call {
             Access::Open | Access::Signature => Ok(()),
             Access::Anyone | Access::Browser => rate_limit::require_address_room(self).await,
             Access::Operator => self.require_operator(),
+            Access::OperatorOrBrowser if self.is_by_token() => self.require_operator(),
+            Access::OperatorOrBrowser => rate_limit::require_address_room(self).await,
             Access::Edge(scopes) => {
                 self.claims = Some(self.read_claims(scopes)?);
                 rate_limit::require_credential_room(self).await
             }
         }
+    }
+
+    /// Whether the caller has sent a token, whatever it is.
+    pub(crate) fn is_by_token(&self) -> bool {
+        self.header("Authorization").is_some()
     }
 
     /// The caller's credential.

@@ -11,7 +11,7 @@ use serde_json::json;
 use worker::{Conditional, Env, Include, Object, Objects};
 
 use crate::{
-    consumer::Delivery,
+    delivery::Delivery,
     host,
     log::{self, Level},
     metrics,

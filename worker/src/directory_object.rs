@@ -1,22 +1,36 @@
-use relay_durable::{Edge, EnrolRequest, enrol};
-use relay_schemas::{EdgeId, ErrorCode, Problem};
+mod machines;
+mod routing;
+
+use std::cell::RefCell;
+
+use relay_durable::{Edge, EndReason, EnrolRequest, RouteBook, enrol};
+use relay_schemas::{Counter, EdgeId, ErrorCode, Problem, UserId};
 use serde::{Deserialize, Serialize};
 use worker::{
     DurableObject, Env, Error, Request, Response, Result, SqlStorageValue as Value, State,
     durable_object,
 };
 
-use crate::{host, respond};
+pub(crate) use self::{
+    machines::{MachineUsed, Rename, Shown},
+    routing::{AuditCommand, Rerouted, RouteAnswer, RouteCommand, RouteReply, RoutingView},
+};
+use crate::{host, log, metrics, respond, sql_routing::SqlRouting};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS edge (id TEXT PRIMARY KEY, edge TEXT NOT NULL) WITHOUT ROWID;
 ";
 
-/// One organization's edges.
+/// What a command answers, or why it refuses.
+type Outcome = std::result::Result<Response, Problem>;
+
+/// One organization's edges, and where its events go.
 #[durable_object(fetch)]
 pub struct DirectoryObject {
     state: State,
-    _env: Env,
+    env: Env,
+    /// Loaded by the first command that needs it.
+    book: RefCell<Option<RouteBook<SqlRouting>>>,
 }
 
 /// All edges of an organization.
@@ -26,31 +40,67 @@ pub(crate) struct EdgeList {
     pub(crate) edges: Vec<Edge>,
 }
 
-#[derive(Deserialize)]
-struct Revocation {
-    edge: EdgeId,
+/// `/revoke`
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Revocation {
+    pub(crate) edge: EdgeId,
+    /// Why; an operator did, unless something else is said.
+    #[serde(default)]
+    pub(crate) reason: Option<EndReason>,
+    /// Only if it is this person's.
+    #[serde(default)]
+    pub(crate) user: Option<UserId>,
 }
 
 impl DurableObject for DirectoryObject {
     fn new(state: State, env: Env) -> Self {
-        Self { state, _env: env }
+        Self { state, env, book: RefCell::new(None) }
     }
 
     async fn fetch(&self, mut request: Request) -> Result<Response> {
-        self.state.storage().sql().exec(SCHEMA, None)?;
         let body = request.text().await?;
-        let outcome = match request.path().as_str() {
-            "/enrol" => self.enrol(&body)?,
-            "/list" => respond::json(200, &EdgeList { edges: self.edges()? }),
-            "/revoke" => self.revoke(&body)?,
-            _ => return Response::error("no such command", 404),
-        };
-        outcome.or_else(|problem| respond::problem(&problem))
+        let path = request.path();
+        let answer = self.answer(&path, &body);
+        // Routing must not wait for the counts, and people and machines can.
+        if path != "/route" && metrics::is_flush_due() {
+            metrics::flush(&self.env).await;
+        }
+        match answer {
+            Ok(outcome) => outcome.or_else(|problem| respond::problem(&problem)),
+            Err(error) => {
+                // What is in memory may be wrong now: the next command loads again.
+                self.book.replace(None);
+                log::platform_error("directory_failed", "", &error);
+                respond::problem(&respond::unavailable())
+            }
+        }
     }
 }
 
 impl DirectoryObject {
-    fn enrol(&self, body: &str) -> Result<std::result::Result<Response, Problem>> {
+    /// Each command is one stretch without an await.
+    fn answer(&self, path: &str, body: &str) -> Result<Outcome> {
+        self.state.storage().sql().exec(SCHEMA, None)?;
+        match path {
+            "/enrol" => self.enrol(body),
+            "/list" => self.list(),
+            "/revoke" => self.revoke(body),
+            "/rename" => self.rename(body),
+            "/machine/show" => self.show_machine(body),
+            "/machine/approve" => self.approve_machine(body),
+            "/machine/refresh" => self.refresh_machine(body),
+            "/machine/used" => self.machine_used(body),
+            "/route" => self.route(body),
+            "/routing" => self.routing(),
+            "/set-routing" => self.set_routing(body),
+            "/rerouted" => self.rerouted(body),
+            "/audit" => self.audit(body),
+            "/app" => self.app(body),
+            _ => Ok(Err(Problem::new(ErrorCode::NotFound, "no such command"))),
+        }
+    }
+
+    fn enrol(&self, body: &str) -> Result<Outcome> {
         let request: EnrolRequest = serde_json::from_str(body)?;
         let id = format!("edge_{}", host::random_name()).parse().expect("a plain word");
         let now = host::now();
@@ -64,16 +114,16 @@ impl DirectoryObject {
     }
 
     /// Revoking twice answers the same.
-    fn revoke(&self, body: &str) -> Result<std::result::Result<Response, Problem>> {
+    fn revoke(&self, body: &str) -> Result<Outcome> {
         let revocation: Revocation = serde_json::from_str(body)?;
-        let Some(mut edge) = self.edges()?.into_iter().find(|edge| edge.id == revocation.edge)
-        else {
-            let problem = Problem::new(ErrorCode::EdgeUnknown, "no such edge in this organization");
-            return Ok(Err(problem));
+        let is_asked = |edge: &Edge| revocation.user.as_ref().is_none_or(|user| *user == edge.user);
+        let Some(mut edge) = self.edge(&revocation.edge)?.filter(is_asked) else {
+            return Ok(Err(edge_unknown()));
         };
         if edge.revoked_at.is_none() {
-            edge.revoked_at = Some(host::now());
+            edge.end(revocation.reason.unwrap_or(EndReason::Operator), host::now());
             self.save(&edge)?;
+            count_revoked(&edge);
         }
         Ok(respond::json(200, &edge))
     }
@@ -99,4 +149,13 @@ impl DirectoryObject {
         )?;
         Ok(())
     }
+}
+
+fn count_revoked(edge: &Edge) {
+    let reason = edge.ended_by.unwrap_or(EndReason::Unknown);
+    metrics::add(Counter::EdgesRevoked(reason.as_str()), 1);
+}
+
+fn edge_unknown() -> Problem {
+    Problem::new(ErrorCode::EdgeUnknown, "no such edge in this organization")
 }

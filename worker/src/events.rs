@@ -1,9 +1,9 @@
 use relay_durable::{
-    EventAnswer, Fetched, PageFill, PagePart, PageStep, SegmentObject, sealed_event,
+    EventAnswer, Fetched, Page, PageFill, PagePart, PageStep, SegmentObject, sealed_event,
 };
 use relay_schemas::{
-    Connect, Counter, Dialect, ErrorCode, PageCommand, PageQuery, Problem, Report, StatusCommand,
-    StreamKey, StreamQuery, Token,
+    Connect, Counter, Dialect, ErrorCode, PageCommand, PageQuery, Problem, StreamKey, StreamQuery,
+    Token,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::{
     history_socket,
     log::{self, Level},
     metrics, respond, segments,
-    stream_client::{self, RESUMED_FROM_HEADER, relay_answer},
+    stream_client::{self, RESUMED_FROM_HEADER},
 };
 
 /// `GET /events/stream`: live events in the dialect that the caller speaks.
@@ -42,8 +42,8 @@ pub(crate) async fn stream(call: &mut Call) -> Result<Response, Problem> {
         heartbeat_s: query.heartbeat_s,
         resume: None,
         allowed: call.allowed_kinds(),
-        own: false,
-        app: None,
+        own: query.own,
+        app: query.app,
     };
     let failed = |error: worker::Error| {
         log::platform_error("connect_failed", &call.request_id, &error);
@@ -105,13 +105,36 @@ pub(crate) async fn page(call: &mut Call) -> Result<Response, Problem> {
     )?;
     let stream = call.stream(query.channel.as_ref())?;
     let edge = call.claims().sub.clone();
-    let command = PageCommand { stream, edge, query, events: 0, bytes: 0 };
+    let allowed = call.allowed_kinds();
+    answer_page(call, PageCommand { stream, edge, allowed, query, events: 0, bytes: 0 }).await
+}
+
+/// A page as the answer to a request.
+pub(crate) async fn answer_page(call: &Call, command: PageCommand) -> Result<Response, Problem> {
+    let page = match read_page(call, command).await? {
+        Ok(page) => page,
+        Err(refusal) => return Ok(refusal),
+    };
+    let response = respond::json(200, &page)?;
+    if let Some(gap) = &page.gap {
+        let cursor = gap.resumed_from.to_string();
+        let set = response.headers().set(RESUMED_FROM_HEADER, &cursor);
+        set.map_err(|_| respond::unavailable())?;
+    }
+    Ok(response)
+}
+
+/// Puts a page together, or answers the stream's refusal.
+pub(crate) async fn read_page(
+    call: &Call,
+    command: PageCommand,
+) -> Result<Result<Page, Response>, Problem> {
     let mut fill = PageFill::new(command);
     loop {
         match fill.next_step() {
             PageStep::Ask(command) => match ask_page(call, &command).await? {
                 Ok(part) => fill.answered(part),
-                Err(refusal) => return Ok(refusal),
+                Err(refusal) => return Ok(Err(refusal)),
             },
             PageStep::Fetch(object) => {
                 let fetched = history::fetch_for(&call.env, &object).await?;
@@ -122,14 +145,7 @@ pub(crate) async fn page(call: &mut Call) -> Result<Response, Problem> {
     }
     metrics::add(Counter::SegmentsLost, fill.segments_lost());
     metrics::flush_if_due(call);
-    let page = fill.into_page().ok_or_else(respond::unavailable)?;
-    let response = respond::json(200, &page)?;
-    if let Some(gap) = &page.gap {
-        let cursor = gap.resumed_from.to_string();
-        let set = response.headers().set(RESUMED_FROM_HEADER, &cursor);
-        set.map_err(|_| respond::unavailable())?;
-    }
-    Ok(response)
+    Ok(Ok(fill.into_page().ok_or_else(respond::unavailable)?))
 }
 
 async fn ask_page(
@@ -141,7 +157,7 @@ async fn ask_page(
 }
 
 /// Asks a stream's object for a value, or answers its refusal.
-async fn ask_stream<T: DeserializeOwned>(
+pub(crate) async fn ask_stream<T: DeserializeOwned>(
     call: &Call,
     stream: &StreamKey,
     path: &str,
@@ -166,43 +182,26 @@ async fn ask_stream<T: DeserializeOwned>(
 /// `GET /events/{id}`: one event with its reports.
 pub(crate) async fn one(call: &mut Call, id: &str) -> Result<Response, Problem> {
     let stream = call.stream_of_channel()?;
-    let id: relay_schemas::EventId = id.parse().map_err(|_| {
-        Problem::new(ErrorCode::EventUnknown, "no event with this id is in your stream")
-    })?;
-    let body = json!({ "edge": call.claims().sub, "id": id }).to_string();
+    let id: relay_schemas::EventId = id.parse().map_err(|_| event_unknown())?;
+    let allowed = call.allowed_kinds();
+    let body = json!({ "edge": call.claims().sub, "id": id, "allowed": allowed }).to_string();
     match ask_stream(call, &stream, "/event", body).await? {
         Ok(EventAnswer::Hot(event)) => respond::json(200, &event),
         Ok(EventAnswer::Sealed { cursor, segment, reports }) => {
             let object = SegmentObject { key: segment.key(&stream, cursor.epoch), entry: segment };
             let event = match history::fetch_for(&call.env, &object).await? {
-                Fetched::Bytes(bytes) => sealed_event(bytes, &object.entry, cursor, reports).ok(),
+                Fetched::Bytes(bytes) => {
+                    sealed_event(bytes, &object.entry, cursor, reports, &allowed).ok()
+                }
                 Fetched::Missing => None,
             };
-            respond::json(200, &event.ok_or_else(segments::lost)?)
+            let event = event.ok_or_else(segments::lost)?;
+            respond::json(200, &event.ok_or_else(event_unknown)?)
         }
         Err(refusal) => Ok(refusal),
     }
 }
 
-/// `POST /events/status`: keeps what an edge reports with the event.
-pub(crate) async fn report(call: &mut Call) -> Result<Response, Problem> {
-    let stream = call.stream_of_channel()?;
-    let report = Report::parse(&call.small_body().await?)?;
-    let (id, status) = (report.event_id, report.status);
-    let command = StatusCommand { stream, edge: call.claims().sub.clone(), report };
-    let body = serde_json::to_string(&command).map_err(|_| respond::unavailable())?;
-    let name = command.stream.to_string();
-    let answer =
-        relay_answer(&call.env, "STREAMS", &name, "/status", body, &call.request_id).await?;
-    if answer.status_code() == 200 {
-        metrics::add(Counter::Reports(status.as_str()), 1);
-        metrics::flush_if_due(call);
-        log::line(
-            Level::Info,
-            "status_reported",
-            &call.request_id,
-            json!({ "id": id.to_string(), "status": status.as_str(), "edge": command.edge.as_str() }),
-        );
-    }
-    Ok(answer)
+fn event_unknown() -> Problem {
+    Problem::new(ErrorCode::EventUnknown, "no event with this id is in your stream")
 }

@@ -252,7 +252,8 @@ async fn listen(socket: WebSocket, credit: Credit) {
         }
         match serde_json::from_str(&text) {
             Ok(ClientMessage::Credit { bytes }) if bytes > 0 => credit.grant(bytes),
-            Ok(ClientMessage::Unknown) => {}
+            // The object gives nothing to a reader of history.
+            Ok(ClientMessage::Bye {} | ClientMessage::Unknown) => {}
             Ok(ClientMessage::Credit { .. }) | Err(_) => {
                 credit.end(ByeCode::Protocol);
                 return;

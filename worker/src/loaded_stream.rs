@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use relay_durable::{Command, ConnectionId, Stream, Subscription};
+use relay_durable::{Command, ConnectionId, GivenUp, Stream, Subscription};
 use relay_schemas::{Dialect, HISTORY_CLOSE_CODE, UnixMillis};
 use wasm_bindgen::JsCast;
 use worker::{State, WebSocket};
@@ -19,6 +19,8 @@ pub(crate) struct LoadedStream {
     pub(crate) ended: Vec<Dialect>,
     /// Objects of R2 to be deleted after this call.
     pub(crate) discarded: Vec<String>,
+    /// Events to be sent to the dead letters after this call.
+    pub(crate) given_up: Vec<GivenUp>,
 }
 
 impl LoadedStream {
@@ -35,6 +37,7 @@ impl LoadedStream {
                     self.close(connection, HISTORY_CLOSE_CODE, "history");
                 }
                 Command::Discard { keys } => self.discarded.extend(keys),
+                Command::GiveUp(given_up) => self.given_up.push(*given_up),
             }
         }
     }

@@ -118,7 +118,8 @@ pub(crate) async fn sweep(call: &mut Call) -> Result<Response, Problem> {
     respond::json(200, &report)
 }
 
-fn stream_named(organization: &str, channel: &str) -> Result<StreamKey, Problem> {
+/// The stream that a path names.
+pub(crate) fn stream_named(organization: &str, channel: &str) -> Result<StreamKey, Problem> {
     let channel = channel.replace("%3A", ":").replace("%3a", ":");
     format!("{organization}/{channel}")
         .parse()

@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 
-use relay_durable::MetricsRegistry;
-use relay_schemas::{MetricsDelta, UnixMillis};
+use relay_durable::{MetricsRegistry, Unsaved};
+use relay_schemas::{AppState, MetricsDelta, UnixMillis};
 use serde::{Deserialize, Serialize};
 use worker::{
     DurableObject, Env, Request, Response, Result, SqlStorageValue as Value, State, durable_object,
@@ -13,14 +13,17 @@ use crate::{host, log, respond, sweep::SweepState};
 /// a counter's restart to Prometheus.
 const SAVE_INTERVAL_MS: u64 = 60_000;
 const STREAMS_LISTED_MAX: usize = 1_000;
+const INSTALLATIONS_LISTED_MAX: usize = 1_000;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS registry (id INTEGER PRIMARY KEY CHECK (id = 1), registry TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS stream (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS installation (
+  organization TEXT PRIMARY KEY, touch TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sweep (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL);
 ";
 
-/// Adds up the counts of all isolates, and knows which streams there are.
+/// Adds up the counts of all isolates, and knows which streams and installations there are.
 #[durable_object(fetch)]
 pub struct OperationsObject {
     state: State,
@@ -38,6 +41,23 @@ struct Overview<'a> {
     counters: serde_json::Value,
     streams: Vec<StreamEntry<'a>>,
     streams_total: usize,
+    installations: Vec<InstallationEntry<'a>>,
+    installations_total: usize,
+}
+
+#[derive(Serialize)]
+struct InstallationEntry<'a> {
+    organization: &'a str,
+    apps: Vec<AppEntry<'a>>,
+    waiting: Option<usize>,
+    given_up: usize,
+    at: String,
+}
+
+#[derive(Serialize)]
+struct AppEntry<'a> {
+    app: &'a str,
+    state: AppState,
 }
 
 #[derive(Serialize)]
@@ -127,22 +147,35 @@ impl OperationsObject {
                 metrics.remember_stream(name);
             }
         }
+        for row in sql.exec("SELECT organization, touch FROM installation", None)?.raw() {
+            if let [Value::String(organization), Value::String(touch)] = row?.as_slice()
+                && let Ok(touch) = serde_json::from_str(touch)
+            {
+                metrics.remember_installation(organization.clone(), touch);
+            }
+        }
         Ok(Registry { metrics, saved_at: UnixMillis::default() })
     }
 
     /// Once merged a report is taken: it must not be sent, and added, again because saving fails.
     fn report(&self, registry: &mut Registry, body: &str) -> Result<()> {
         let delta: MetricsDelta = serde_json::from_str(body)?;
-        let unknown = registry.metrics.merge(delta);
-        if let Err(error) = self.save(registry, unknown) {
+        let unsaved = registry.metrics.merge(delta);
+        if let Err(error) = self.save(registry, unsaved) {
             log::platform_error("metrics_not_saved", "", &error);
         }
         Ok(())
     }
 
-    fn save(&self, registry: &mut Registry, unknown: Vec<String>) -> Result<()> {
+    fn save(&self, registry: &mut Registry, unsaved: Unsaved) -> Result<()> {
         let sql = self.state.storage().sql();
-        for name in unknown {
+        for (organization, touch) in unsaved.installations {
+            let statement =
+                "INSERT OR REPLACE INTO installation (organization, touch) VALUES (?, ?)";
+            let touch = serde_json::to_string(&touch)?;
+            sql.exec(statement, vec![Value::String(organization), Value::String(touch)])?;
+        }
+        for name in unsaved.streams {
             let statement = "INSERT INTO stream (name) VALUES (?) ON CONFLICT DO NOTHING";
             sql.exec(statement, vec![Value::String(name)])?;
         }
@@ -171,6 +204,9 @@ fn overview<'a>(metrics: &'a MetricsRegistry, organization: &str) -> Overview<'a
         "dead_letters_total",
         "queue_retries_total",
         "reports_total",
+        "assignments_total",
+        "linear_calls_total",
+        "linear_stand_ins_total",
     ];
     let is_wanted =
         |stream: &str| organization.is_empty() || stream.split('/').next() == Some(organization);
@@ -184,7 +220,21 @@ fn overview<'a>(metrics: &'a MetricsRegistry, organization: &str) -> Overview<'a
             appended_at: touch.as_ref().map(|touch| touch.at.to_string()),
         })
         .collect();
+    let installations: Vec<InstallationEntry<'a>> = metrics
+        .installations()
+        .iter()
+        .filter(|(name, _)| organization.is_empty() || name.as_str() == organization)
+        .map(|(organization, touch)| InstallationEntry {
+            organization,
+            apps: touch.apps.iter().map(|(app, state)| AppEntry { app, state: *state }).collect(),
+            waiting: touch.waiting,
+            given_up: touch.given_up,
+            at: touch.at.to_string(),
+        })
+        .collect();
     Overview {
+        installations_total: installations.len(),
+        installations: installations.into_iter().take(INSTALLATIONS_LISTED_MAX).collect(),
         counters: counters.iter().map(|name| (*name, metrics.total(name))).collect(),
         streams_total: streams.len(),
         streams: streams.into_iter().take(STREAMS_LISTED_MAX).collect(),

@@ -1,9 +1,8 @@
 use std::{cell::OnceCell, collections::BTreeMap, rc::Rc, str::FromStr};
 
-use relay_durable::StreamSettings;
+use relay_durable::{StreamSettings, TokenKeys};
 use relay_schemas::{
-    ErrorCode, MultiEdgeMode, OrganizationId, Problem, RoutingStrategy, SecretList, SigningKeys,
-    StreamKey,
+    ErrorCode, OrganizationId, Problem, RoutingStrategy, SecretList, SigningKeys, StreamKey,
     limits::{
         ANSWER_AFTER_DEFAULT_MS, DEDUPLICATION_WINDOW_MS, EDGE_TIMEOUT_DEFAULT_MS,
         HOT_TAIL_BYTES_MAX, LATE_EVENT_MS, RETENTION_DAYS_DEFAULT, RETRY_AGE_DEFAULT_S,
@@ -25,7 +24,8 @@ pub(crate) struct Settings {
     admin_token: String,
     /// `WEBHOOK_RETRY_AGE_S`
     pub(crate) retry_age_ms: u64,
-    /// `RETENTION_DAYS`, `SEAL_BYTES`, `SEAL_AGE_S`, `HOT_TAIL_BYTES_MAX`
+    /// `RETENTION_DAYS`, `SEAL_BYTES`, `SEAL_AGE_S`, `HOT_TAIL_BYTES_MAX`, `MULTI_EDGE_MODE`,
+    /// `EDGE_TIMEOUT_MS`, `RETRY_FAILED_EVENTS`
     streams: StreamSettings,
     /// `RETENTION_DAYS_BY_ORGANIZATION`
     retention_ms_by_organization: BTreeMap<OrganizationId, u64>,
@@ -33,12 +33,6 @@ pub(crate) struct Settings {
     pub(crate) stream_age_ms: (u64, u64),
     /// `ROUTING_STRATEGY`
     pub(crate) routing_strategy: RoutingStrategy,
-    /// `MULTI_EDGE_MODE`
-    pub(crate) multi_edge: MultiEdgeMode,
-    /// `EDGE_TIMEOUT_MS`
-    pub(crate) edge_timeout_ms: u64,
-    /// `RETRY_FAILED_EVENTS`
-    pub(crate) retry_failed_events: bool,
     /// `PUBLIC_URL`
     pub(crate) public_url: Option<String>,
     /// `LINEAR_CLIENT_ID` and what goes with it.
@@ -56,14 +50,15 @@ pub(crate) struct LinearSettings {
     pub(crate) url: String,
     /// `LINEAR_API_URL`: where tokens and answers go.
     pub(crate) api_url: String,
-    /// `TOKEN_ENCRYPTION_KEY`, as it is written.
-    pub(crate) token_keys: String,
+    /// `TOKEN_ENCRYPTION_KEY`
+    pub(crate) token_keys: TokenKeys,
     /// `ANSWER_AFTER_MS`
     pub(crate) answer_after_ms: u64,
+    /// `LINEAR_CLIENT_CREDENTIALS`: the apps may get tokens of their own.
+    pub(crate) has_client_credentials: bool,
 }
 
 /// An app of Linear that posts to this relay.
-#[allow(dead_code)]
 pub(crate) struct LinearApp {
     pub(crate) client_id: String,
     pub(crate) client_secret: String,
@@ -105,6 +100,9 @@ impl Settings {
             seal_bytes: number(env, "SEAL_BYTES", SEAL_BYTES_DEFAULT)?,
             seal_age_ms: number(env, "SEAL_AGE_S", SEAL_AGE_DEFAULT_S)?.saturating_mul(1000),
             hot_bytes_max: number(env, "HOT_TAIL_BYTES_MAX", HOT_TAIL_BYTES_MAX)?,
+            multi_edge: choice(env, "MULTI_EDGE_MODE")?,
+            edge_timeout_ms: number(env, "EDGE_TIMEOUT_MS", EDGE_TIMEOUT_DEFAULT_MS)?.max(1),
+            retry_failed: is_on(env, "RETRY_FAILED_EVENTS", true)?,
         };
         let age_max_ms = number(env, "STREAM_AGE_MAX_S", STREAM_AGE_MS.1 / 1000)?.max(1) * 1000;
         Ok(Self {
@@ -117,9 +115,6 @@ impl Settings {
             stream_age_ms: (STREAM_AGE_MS.0.min(age_max_ms / 2), age_max_ms),
             environment: optional(env, "ENVIRONMENT").unwrap_or_else(|| "local".into()),
             routing_strategy: choice(env, "ROUTING_STRATEGY")?,
-            multi_edge: choice(env, "MULTI_EDGE_MODE")?,
-            edge_timeout_ms: number(env, "EDGE_TIMEOUT_MS", EDGE_TIMEOUT_DEFAULT_MS)?.max(1),
-            retry_failed_events: is_on(env, "RETRY_FAILED_EVENTS", true)?,
             public_url: url(env, "PUBLIC_URL")?,
             linear: LinearSettings::read(env)?,
         })
@@ -133,6 +128,11 @@ impl Settings {
         StreamSettings { retention_ms: own.unwrap_or(self.streams.retention_ms), ..self.streams }
     }
 
+    /// How long events are kept.
+    pub(crate) fn retention_ms(&self) -> u64 {
+        self.streams.retention_ms
+    }
+
     /// Compares in time that does not depend on where a difference lies.
     pub(crate) fn is_admin_token(&self, token: &str) -> bool {
         use subtle::ConstantTimeEq;
@@ -140,7 +140,6 @@ impl Settings {
     }
 }
 
-#[allow(dead_code)]
 impl LinearSettings {
     /// Without a client id the relay answers nothing to Linear, and needs none of the others.
     fn read(env: &Env) -> Result<Option<Self>, Problem> {
@@ -161,8 +160,10 @@ impl LinearSettings {
                 .collect(),
             url: url(env, "LINEAR_URL")?.unwrap_or_else(|| "https://linear.app".into()),
             api_url: url(env, "LINEAR_API_URL")?.unwrap_or_else(|| "https://api.linear.app".into()),
-            token_keys: required(env, "TOKEN_ENCRYPTION_KEY")?,
+            token_keys: TokenKeys::parse(&required(env, "TOKEN_ENCRYPTION_KEY")?)
+                .map_err(|error| wrong("TOKEN_ENCRYPTION_KEY", error))?,
             answer_after_ms: number(env, "ANSWER_AFTER_MS", ANSWER_AFTER_DEFAULT_MS)?,
+            has_client_credentials: is_on(env, "LINEAR_CLIENT_CREDENTIALS", false)?,
         }))
     }
 

@@ -1,12 +1,14 @@
+mod assigned;
 mod rebuild;
 mod schema;
 mod segments;
-mod values;
+pub(crate) mod values;
 
 use std::{cell::Cell, rc::Rc};
 
 use relay_durable::{
-    LogHead, LogRow, LogStorage, Rebuilt, RowIndex, SealPlan, SegmentIds, SegmentRow,
+    AssignedHead, EdgeRecord, Holder, Lease, LogHead, LogRow, LogStorage, Rebuilt, RowIndex,
+    SealPlan, SegmentIds, SegmentRow,
 };
 use relay_schemas::{EdgeId, EventId, SegmentEntry, Seq, StoredReport, StreamKey, UnixMillis};
 use worker::{Error, Result, SqlCursor, SqlStorage as PlatformSql, SqlStorageValue as Value};
@@ -300,6 +302,61 @@ impl LogStorage for SqlLogStorage {
 
     fn delete_reports_until(&mut self, last: Seq) -> Result<()> {
         self.write("DELETE FROM report WHERE seq <= ?", vec![integer(last.get())])
+    }
+
+    fn latest_reports(&self, count: usize) -> Result<Vec<StoredReport>> {
+        let query = "SELECT report FROM report ORDER BY seq DESC LIMIT ?";
+        rows(&self.sql.exec(query, vec![integer(count as u64)])?)
+            .map(|row| Ok(serde_json::from_str(text(&row?, 0)?)?))
+            .collect()
+    }
+
+    fn load_assigned(&self) -> Result<Option<AssignedHead>> {
+        assigned::load_head(self)
+    }
+
+    fn save_assigned(&mut self, head: &AssignedHead) -> Result<()> {
+        assigned::save_head(self, head)
+    }
+
+    fn clear_assigned(&mut self) -> Result<()> {
+        assigned::clear(self)
+    }
+
+    fn load_leases(&self) -> Result<Vec<Lease>> {
+        assigned::load_leases(self)
+    }
+
+    fn save_lease(&mut self, lease: &Lease) -> Result<()> {
+        assigned::save_lease(self, lease)
+    }
+
+    fn delete_lease(&mut self, seq: Seq) -> Result<()> {
+        assigned::delete_lease(self, seq)
+    }
+
+    fn load_holders(&self) -> Result<Vec<Holder>> {
+        assigned::load_holders(self)
+    }
+
+    fn save_holder(&mut self, holder: &Holder) -> Result<()> {
+        assigned::save_holder(self, holder)
+    }
+
+    fn delete_holder(&mut self, key: &str) -> Result<()> {
+        assigned::delete_holder(self, key)
+    }
+
+    fn load_edges(&self) -> Result<Vec<EdgeRecord>> {
+        assigned::load_edges(self)
+    }
+
+    fn save_edge(&mut self, record: &EdgeRecord) -> Result<()> {
+        assigned::save_edge(self, record)
+    }
+
+    fn delete_edge(&mut self, edge: &EdgeId) -> Result<()> {
+        assigned::delete_edge(self, edge)
     }
 
     fn save_revocation(&mut self, edge: &EdgeId, at: UnixMillis) -> Result<()> {

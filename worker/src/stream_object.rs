@@ -2,10 +2,12 @@ mod history;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use relay_durable::{Connected, ConnectionId, LogStorage, Stream, StreamError, Subscription};
+use relay_durable::{
+    Connected, ConnectionId, GivenUp, LogStorage, Stream, StreamError, Subscription,
+};
 use relay_schemas::{
-    Append, Connect, Counter, EdgeId, EventId, PageCommand, Problem, StatusCommand, StreamKey,
-    UnixMillis,
+    Append, ByeCode, Connect, Counter, EdgeId, EventId, KindFilter, PageCommand, Problem,
+    StatusCommand, StreamKey, UnixMillis,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -18,7 +20,7 @@ use worker_sys::WebSocketRequestResponsePair;
 use self::history::HistoryLock;
 pub(crate) use self::history::HistoryQuery;
 use crate::{
-    host,
+    give_up, host,
     loaded_stream::{LoadedStream, last_ping_at},
     log, metrics, respond, sealing,
     settings::Settings,
@@ -41,6 +43,9 @@ pub struct StreamObject {
 /// each, and no other moment at which the object is awake anyway.
 const SILENCE_CHECK_INTERVAL_MS: u64 = 5_000;
 
+/// Close codes of a client that ends and does not come back: normal, and going away.
+const END_CODES: [usize; 2] = [1000, 1001];
+
 /// When an alarm that failed is tried again.
 const ALARM_RETRY: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -48,6 +53,14 @@ type Outcome<T> = std::result::Result<T, StreamError<Error>>;
 
 #[derive(Deserialize)]
 struct EventQuery {
+    edge: EdgeId,
+    id: EventId,
+    #[serde(default)]
+    allowed: KindFilter,
+}
+
+#[derive(Deserialize)]
+struct ReportQuery {
     edge: EdgeId,
     id: EventId,
 }
@@ -80,7 +93,9 @@ impl DurableObject for StreamObject {
             "/page" => self.page(&request.text().await?),
             "/event" => self.event(&request.text().await?),
             "/status" => self.report(&request.text().await?),
+            "/may-report" => self.may_report(&request.text().await?),
             "/revoke" => self.revoke(&request.text().await?),
+            "/uninstalled" => self.uninstalled(),
             "/state" => self.describe(),
             "/known" => self.known(),
             "/rebuild" => self.rebuild(&request.text().await?).await,
@@ -90,7 +105,7 @@ impl DurableObject for StreamObject {
             Ok(response) => {
                 self.after_change(!matches!(
                     path.as_str(),
-                    "/page" | "/event" | "/state" | "/history"
+                    "/page" | "/event" | "/may-report" | "/state" | "/history"
                 ))
                 .await?;
                 Ok(response)
@@ -154,15 +169,15 @@ impl DurableObject for StreamObject {
     async fn websocket_close(
         &self,
         ws: WebSocket,
-        _code: usize,
+        code: usize,
         _reason: String,
-        _was_clean: bool,
+        was_clean: bool,
     ) -> Result<()> {
-        self.forget(&ws).await
+        self.forget(&ws, was_clean && END_CODES.contains(&code)).await
     }
 
     async fn websocket_error(&self, ws: WebSocket, _error: Error) -> Result<()> {
-        self.forget(&ws).await
+        self.forget(&ws, false).await
     }
 }
 
@@ -215,6 +230,7 @@ impl StreamObject {
             silence_checked_at: UnixMillis::default(),
             ended: Vec::new(),
             discarded: Vec::new(),
+            given_up: Vec::new(),
         })
     }
 
@@ -232,7 +248,7 @@ impl StreamObject {
                 let silent = core.stream.end_silent(
                     &|id| core.sockets.get(&id).and_then(|ws| last_ping_at(&self.state, ws)),
                     now,
-                );
+                )?;
                 core.execute(silent);
             }
             let (reply, commands) = core.stream.append(&append, now)?;
@@ -276,7 +292,7 @@ impl StreamObject {
     fn event(&self, body: &str) -> Outcome<Response> {
         let query: EventQuery = serde_json::from_str(body).map_err(|error| bad_command(&error))?;
         self.with_core(|core| {
-            answer(respond::json(200, &core.stream.event(&query.edge, query.id)?))
+            answer(respond::json(200, &core.stream.event(&query.edge, query.id, &query.allowed)?))
         })
     }
 
@@ -284,8 +300,25 @@ impl StreamObject {
         let command: StatusCommand =
             serde_json::from_str(body).map_err(|error| bad_command(&error))?;
         self.with_core(|core| {
-            core.stream.report(&command.edge, command.report, host::now())?;
-            answer(respond::json(200, &json!({ "received": true })))
+            let (reply, commands) =
+                core.stream.report(&command.edge, command.report, host::now())?;
+            core.execute(commands);
+            answer(respond::json(200, &reply))
+        })
+    }
+
+    fn may_report(&self, body: &str) -> Outcome<Response> {
+        let query: ReportQuery = serde_json::from_str(body).map_err(|error| bad_command(&error))?;
+        self.with_core(|core| {
+            answer(respond::json(200, &core.stream.may_report(&query.edge, query.id)?))
+        })
+    }
+
+    fn uninstalled(&self) -> Outcome<Response> {
+        self.with_core(|core| {
+            let commands = core.stream.end_all_with(ByeCode::Uninstalled, host::now())?;
+            core.execute(commands);
+            answer(respond::json(200, &json!({ "ended": true })))
         })
     }
 
@@ -316,11 +349,12 @@ impl StreamObject {
         })
     }
 
-    async fn forget(&self, ws: &WebSocket) -> Result<()> {
+    async fn forget(&self, ws: &WebSocket, says_end: bool) -> Result<()> {
         let Some(id) = self.connection_id(ws) else { return Ok(()) };
         let outcome = self.with_core(|core| {
             core.sockets.remove(&id);
-            let dialect = core.stream.closed(id);
+            let (dialect, commands) = core.stream.closed(id, says_end, host::now())?;
+            core.execute(commands);
             core.ended.extend(dialect);
             Ok(())
         });
@@ -348,16 +382,46 @@ impl StreamObject {
             return Ok(());
         }
         self.set_alarm().await?;
-        let (ended, discarded) = match self.core.borrow_mut().as_mut() {
-            Some(core) => (std::mem::take(&mut core.ended), std::mem::take(&mut core.discarded)),
+        let (ended, discarded, given_up) = match self.core.borrow_mut().as_mut() {
+            Some(core) => (
+                std::mem::take(&mut core.ended),
+                std::mem::take(&mut core.discarded),
+                std::mem::take(&mut core.given_up),
+            ),
             None => Default::default(),
         };
         sealing::discard(&self.env, discarded).await;
+        self.give_up(given_up).await;
+        let counts = match self.core.borrow_mut().as_mut() {
+            Some(core) => core.stream.take_counts(),
+            None => Default::default(),
+        };
+        let has_counts = !counts.is_empty();
+        metrics::record(|delta| delta.merge(counts));
         if !ended.is_empty() {
             ended.iter().for_each(|dialect| metrics::add(Counter::ConnectionsClosed(*dialect), 1));
             metrics::flush(&self.env).await;
+        } else if has_counts && metrics::is_flush_due() {
+            metrics::flush(&self.env).await;
         }
         Ok(())
+    }
+
+    /// Sends events to the dead letters, and notes those that are there. What fails is tried again
+    /// by the alarm.
+    async fn give_up(&self, given_up: Vec<GivenUp>) {
+        for one in given_up {
+            let seq = one.seq;
+            match give_up::send(&self.env, one).await {
+                Ok(()) => {
+                    let noted = self.with_core(|core| Ok(core.stream.gave_up(seq)?));
+                    if let Err(error) = noted {
+                        self.forget_core("give_up_not_stored", &error);
+                    }
+                }
+                Err(error) => log::platform_error("give_up_not_sent", "", &error),
+            }
+        }
     }
 
     /// Sets the alarm only when it must come earlier than the one that is set: each setting is a

@@ -44,7 +44,7 @@ async fn accept(call: &mut Call) -> Result<(), Problem> {
     envelope.check_age(call.now, call.settings.retry_age_ms)?;
     let message = message_of(call, &envelope);
     let id = message.id;
-    enqueue(&call.env, message, &envelope, &call.request_id).await?;
+    enqueue(&call.env, message, envelope.body(), &call.request_id).await?;
     log::line(
         Level::Info,
         "webhook_accepted",
@@ -85,17 +85,16 @@ fn message_of(call: &Call, envelope: &Envelope<'_>) -> QueueMessage {
 
 /// Makes the event durable: a body too large for the queue first, so that no message ever points
 /// at nothing. A crash between the two leaves an object that the bucket's lifecycle removes.
-async fn enqueue(
+pub(crate) async fn enqueue(
     env: &Env,
     mut message: QueueMessage,
-    envelope: &Envelope<'_>,
+    body: &str,
     request_id: &str,
 ) -> Result<(), Problem> {
     let unavailable = |error: worker::Error| {
         log::platform_error("enqueue_failed", request_id, &error);
         Problem::new(ErrorCode::QueueUnavailable, "the event could not be stored; send it again")
     };
-    let body = envelope.body();
     if body.len() > QUEUE_BODY_BYTES_MAX {
         let key = oversize_body_key(message.id, body.as_bytes(), message.received_at);
         let bucket = env.bucket("BUCKET").map_err(unavailable)?;

@@ -47,6 +47,13 @@ impl RecentIds {
         true
     }
 
+    /// Forgets one id, which is about to get another place.
+    pub(super) fn forget(&mut self, id: EventId) {
+        if self.positions.remove(&id).is_some() {
+            self.by_age.retain(|(_, known)| *known != id);
+        }
+    }
+
     pub(super) fn forget_before(&mut self, at: UnixMillis) {
         while self.by_age.front().is_some_and(|(appended_at, _)| *appended_at < at) {
             self.forget_oldest();

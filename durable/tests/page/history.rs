@@ -292,11 +292,18 @@ fn an_event_is_shown_from_wherever_it_lies_with_its_reports() {
     let edge = edge("edge_1");
     for number in [2, 4, 8, 9] {
         let status = ReportStatus::Completed;
-        let report = Report { event_id: id(number), status, error: None, message: None };
+        let report = Report {
+            event_id: id(number),
+            status,
+            error: None,
+            message: None,
+            duration_ms: None,
+            exit_code: None,
+        };
         relay.stream.report(&edge, report, NOW).unwrap();
     }
     for number in 1..=10 {
-        let found = match relay.stream.event(&edge, id(number)).unwrap() {
+        let found = match relay.stream.event(&edge, id(number), &Default::default()).unwrap() {
             EventAnswer::Hot(event) => {
                 assert!(number > 8);
                 event
@@ -305,7 +312,7 @@ fn an_event_is_shown_from_wherever_it_lies_with_its_reports() {
                 assert_eq!(at, cursor(number));
                 assert!((segment.first..=segment.last).contains(&Seq::new(number)));
                 let bytes = relay.bucket[&relay.key(&segment)].clone();
-                sealed_event(bytes, &segment, at, reports).unwrap()
+                sealed_event(bytes, &segment, at, reports, &Default::default()).unwrap().unwrap()
             }
         };
         assert_eq!(found.event.get(), webhook_line(number, 1, &event(number)));
@@ -317,14 +324,16 @@ fn an_event_is_shown_from_wherever_it_lies_with_its_reports() {
 fn an_event_whose_segment_is_damaged_is_an_error() {
     let mut relay = tiers();
     let EventAnswer::Sealed { cursor, segment, .. } =
-        relay.stream.event(&edge("edge_1"), id(3)).unwrap()
+        relay.stream.event(&edge("edge_1"), id(3), &Default::default()).unwrap()
     else {
         panic!("3 is sealed")
     };
     let bytes = relay.bucket.remove(&relay.key(&segment)).unwrap();
-    assert!(sealed_event(bytes[1..].to_vec(), &segment, cursor, vec![]).is_err());
+    assert!(
+        sealed_event(bytes[1..].to_vec(), &segment, cursor, vec![], &Default::default()).is_err()
+    );
     let shorter = SegmentEntry { last: Seq::new(2), ..segment.clone() };
-    assert!(sealed_event(bytes.clone(), &shorter, cursor, vec![]).is_err());
+    assert!(sealed_event(bytes.clone(), &shorter, cursor, vec![], &Default::default()).is_err());
     assert!(positions(&filled(&mut tiers(), &at(2, Order::Asc, 1)).0) == [3]);
-    assert!(sealed_event(bytes, &segment, cursor, vec![]).is_ok());
+    assert!(sealed_event(bytes, &segment, cursor, vec![], &Default::default()).is_ok());
 }

@@ -23,7 +23,7 @@ fn page(relay: &mut Relay, query: &PageQuery) -> Page {
 }
 
 fn hot_event(relay: &Relay, id: EventId) -> EventWithReports {
-    match relay.stream.event(&edge("edge_1"), id).unwrap() {
+    match relay.stream.event(&edge("edge_1"), id, &Default::default()).unwrap() {
         EventAnswer::Hot(event) => event,
         sealed => panic!("{sealed:?}"),
     }
@@ -196,7 +196,14 @@ fn an_unused_stream_keeps_the_epoch_that_a_page_told() {
 }
 
 fn report(number: u64, status: ReportStatus, error: Option<&str>) -> Report {
-    Report { event_id: id(number), status, error: error.map(str::to_owned), message: None }
+    Report {
+        event_id: id(number),
+        status,
+        error: error.map(str::to_owned),
+        message: None,
+        duration_ms: None,
+        exit_code: None,
+    }
 }
 
 #[test]
@@ -271,7 +278,7 @@ fn an_event_that_is_not_kept_is_unknown() {
             relay.reload();
         }
         for number in [1, 9] {
-            let problem = refused(relay.stream.event(&edge, id(number)));
+            let problem = refused(relay.stream.event(&edge, id(number), &Default::default()));
             assert_eq!(problem.code, ErrorCode::EventUnknown);
             let report = report(number, ReportStatus::Completed, None);
             let problem = refused(relay.stream.report(&edge, report, relay.now));

@@ -26,6 +26,8 @@ pub(crate) fn query(start: Start, order: Order, limit: usize) -> PageQuery {
         body: BodyMode::Data,
         on_gap: OnGap::Resume,
         channel: None,
+        own: false,
+        app: None,
     }
 }
 

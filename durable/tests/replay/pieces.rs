@@ -109,7 +109,7 @@ fn a_reader_that_was_sent_back_goes_on_where_it_was() {
     let commands = relay.connect(1, &after);
     let relay_durable::Command::Send { text, .. } = &commands[0] else { panic!("{commands:?}") };
     let message = BridgeMessage::decode(text).unwrap();
-    relay.stream.closed(1);
+    relay.stream.closed(1, false, relay.now).unwrap();
     relay.seal();
     relay.append(&events(11..=11));
 
@@ -133,7 +133,7 @@ fn check_sent_back(relay: &mut Relay, replay: &mut Replay, at: u64, n: u64) {
         let relay_durable::Command::Send { text, .. } = &connected[0] else { panic!() };
         let message = BridgeMessage::decode(text).unwrap();
         assert_eq!(message.position, position(11, 11, n + 1));
-        relay.stream.closed(1);
+        relay.stream.closed(1, false, relay.now).unwrap();
         return;
     }
     replay.offered(relay.history(1, &ask));

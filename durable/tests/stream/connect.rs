@@ -4,12 +4,12 @@
 use relay_durable::{Command, Connected};
 use relay_schemas::{
     Connect, Cursor, Dialect, Epoch, ErrorCode, OnGap, Seq, Start,
-    limits::CONNECTIONS_PER_STREAM_MAX,
+    limits::{CONNECTIONS_PER_EDGE_MAX, CONNECTIONS_PER_STREAM_MAX},
 };
 
 use crate::support::{
-    NOW, RETENTION_MS, Relay, SALT, bridge, check, connect, cursor, event, event_alone, gap_line,
-    id, open_line, refused, remember, send, sent_and_kept, webhook_lines,
+    NOW, RETENTION_MS, Relay, SALT, bridge, check, connect, cursor, edge, event, event_alone,
+    gap_line, id, open_line, refused, remember, send, sent_and_kept, webhook_lines,
 };
 
 /// Three events, one at a time, of which the first is trimmed.
@@ -129,12 +129,35 @@ fn an_unused_stream_keeps_the_epoch_that_it_told() {
 #[test]
 fn connections_are_limited() {
     let mut relay = Relay::new();
-    let connect = connect(Dialect::Ndjson, Start::Now);
-    for id in 0..CONNECTIONS_PER_STREAM_MAX as u64 {
-        relay.try_connect(id, &connect).unwrap();
+    let of_edge = |number: usize| Connect {
+        edge: edge(&format!("edge_{number}")),
+        ..connect(Dialect::Ndjson, Start::Now)
+    };
+    for id in 0..CONNECTIONS_PER_STREAM_MAX {
+        relay.try_connect(id as u64, &of_edge(id / CONNECTIONS_PER_EDGE_MAX)).unwrap();
     }
+    let connect = of_edge(9_999);
     let problem = refused(relay.try_connect(9_999, &connect));
     assert_eq!(problem.code, ErrorCode::ConnectionsTooMany);
-    assert_eq!(relay.stream.closed(7), Some(Dialect::Ndjson));
+    let closed = relay.stream.closed(7, false, NOW).unwrap();
+    assert_eq!(closed, (Some(Dialect::Ndjson), Vec::new()));
     assert!(matches!(relay.connect(9_999, &connect)[..], [Command::Send { .. }, _]));
+}
+
+#[test]
+fn connections_of_one_edge_are_limited() {
+    check(|mut relay| {
+        let other = Connect { edge: edge("edge_2"), ..connect(Dialect::Ndjson, Start::Now) };
+        let connect = connect(Dialect::Ndjson, Start::Now);
+        for id in 0..CONNECTIONS_PER_EDGE_MAX as u64 {
+            relay.try_connect(id, &connect).unwrap();
+        }
+        let problem = refused(relay.try_connect(99, &connect));
+        assert_eq!(problem.code, ErrorCode::ConnectionsTooMany);
+        assert!(problem.message.contains("edge"), "{problem}");
+        relay.try_connect(99, &other).unwrap();
+        relay.stream.closed(3, false, NOW).unwrap();
+        relay.remembered.remove(&3);
+        relay.try_connect(100, &connect).unwrap();
+    });
 }

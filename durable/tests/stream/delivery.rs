@@ -87,10 +87,11 @@ fn sends_that_were_never_made_are_made_again() {
 fn a_closed_connection_gets_nothing() {
     check(|mut relay| {
         relay.connect(1, &connect(Dialect::WebSocket, Start::Now));
-        assert_eq!(relay.stream.closed(1), Some(Dialect::WebSocket));
+        let closed = relay.stream.closed(1, false, relay.now).unwrap();
+        assert_eq!(closed, (Some(Dialect::WebSocket), Vec::new()));
         relay.remembered.clear();
         assert_eq!(relay.append(&events(1..=1)), []);
-        assert_eq!(relay.stream.closed(1), None);
+        assert_eq!(relay.stream.closed(1, false, relay.now).unwrap(), (None, Vec::new()));
         assert_eq!(relay.grant(1, 5), []);
     });
 }

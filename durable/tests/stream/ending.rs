@@ -88,17 +88,25 @@ fn check_barred(relay: &mut Relay, name: &str, barred: bool) {
         body: Default::default(),
         on_gap: OnGap::Resume,
         channel: None,
+        own: false,
+        app: None,
     };
     let page = PageCommand { edge: edge.clone(), ..page_command(&query) };
-    let report =
-        Report { event_id: id(1), status: ReportStatus::Completed, error: None, message: None };
+    let report = Report {
+        event_id: id(1),
+        status: ReportStatus::Completed,
+        error: None,
+        message: None,
+        duration_ms: None,
+        exit_code: None,
+    };
     let connect = Connect { edge: edge.clone(), ..connect(Dialect::Ndjson, Start::Now) };
     let outcomes = [
         relay.try_connect(9, &connect).map(|_| ()),
         relay.stream.page(&page).map(|_| ()),
         relay.stream.history(&page.stream, &edge, &Start::Now, OnGap::Resume).map(|_| ()),
-        relay.stream.event(&edge, id(1)).map(|_| ()),
-        relay.stream.report(&edge, report, NOW),
+        relay.stream.event(&edge, id(1), &Default::default()).map(|_| ()),
+        relay.stream.report(&edge, report, NOW).map(|_| ()),
     ];
     for outcome in outcomes {
         if barred {

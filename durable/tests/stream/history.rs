@@ -21,6 +21,9 @@ const AT_ONCE: StreamSettings = StreamSettings {
     seal_bytes: 1,
     seal_age_ms: DAY_MS,
     hot_bytes_max: u64::MAX,
+    multi_edge: relay_schemas::MultiEdgeMode::Broadcast,
+    edge_timeout_ms: 60_000,
+    retry_failed: true,
 };
 
 /// Segments 1 to 2 and 3 to 5, then 6 to 7 in the hot tail.

@@ -5,20 +5,21 @@
 mod reader;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
 };
 
 use relay_durable::{
-    Command, Connected, ConnectionId, Log, LogStorage, RowIndex, SegmentReader, Stream,
+    Command, Connected, ConnectionId, GivenUp, Log, LogStorage, RowIndex, SegmentReader, Stream,
     StreamError, StreamSettings, Subscription,
     test_storage::{MemoryStorage, StorageFault},
 };
 use relay_schemas::{
     Append, AppendReply, BodyMode, ByeCode, Connect, Cursor, Dialect, EdgeId, Epoch, EventId,
     HistoryOffer, KindFilter, NewEvent, OnGap, PageCommand, PageQuery, Problem, Record,
-    RecordParts, SegmentEntry, Seq, Start, StreamKey, Subject, UnixMillis, index_key,
-    limits::LOG_ROW_EXTENDED_BYTES_MAX, write_webhook_frame,
+    RecordParts, Report, ReportStatus, SegmentEntry, Seq, Start, StreamKey, Subject, UnixMillis,
+    index_key, limits::LOG_ROW_EXTENDED_BYTES_MAX, write_webhook_frame,
 };
 
 pub(crate) const NOW: UnixMillis = UnixMillis::new(1_790_000_000_000);
@@ -44,7 +45,13 @@ pub(crate) fn event_of(number: u64, kind: &str, received_at: UnixMillis, body: &
         own: false,
         body,
     });
-    NewEvent { id: id(number), kind: kind.into(), received_at, record: record.into_string() }
+    NewEvent {
+        id: id(number),
+        kind: kind.into(),
+        received_at,
+        signal: None,
+        record: record.into_string(),
+    }
 }
 
 pub(crate) fn event(number: u64) -> NewEvent {
@@ -61,6 +68,36 @@ pub(crate) fn event_received(number: u64, received_at: UnixMillis) -> NewEvent {
 
 pub(crate) fn event_of_kind(number: u64, kind: &str) -> NewEvent {
     event_of(number, kind, NOW, "{}")
+}
+
+/// An event of an agent session, of an issue.
+pub(crate) fn event_about(number: u64, kind: &str, session: &str, issue: &str) -> NewEvent {
+    event_with(number, kind, (session, issue), &format!(r#"{{"number":{number}}}"#))
+}
+
+fn event_with(number: u64, kind: &str, (session, issue): (&str, &str), body: &str) -> NewEvent {
+    let text = |text: &'_ str| (!text.is_empty()).then(|| Cow::Owned(text.to_owned()));
+    let record = Record::new(&RecordParts {
+        id: id(number),
+        received_at: NOW,
+        kind,
+        organization: &"org-1".parse().unwrap(),
+        channel: &"user:u-1".parse().unwrap(),
+        delivery: Some("d-1"),
+        headers: &[("Linear-Signature".into(), "ab".into())],
+        subject: Subject { session: text(session), issue: text(issue), ..Subject::default() },
+        own: false,
+        body,
+    });
+    let record = record.into_string();
+    NewEvent { id: id(number), kind: kind.into(), received_at: NOW, signal: None, record }
+}
+
+/// A prompt that stops a session.
+pub(crate) fn stop_of(number: u64, session: &str) -> NewEvent {
+    let body = r#"{"type":"AgentSessionEvent","action":"prompted","organizationId":"org-1","webhookTimestamp":1,"agentActivity":{"signal":"stop"}}"#;
+    let event = event_with(number, "AgentSessionEvent.prompted", (session, ""), body);
+    NewEvent { signal: Some("stop".into()), ..event }
 }
 
 /// An event whose record has exactly so many bytes.
@@ -186,6 +223,7 @@ pub(crate) fn page_command(query: &PageQuery) -> PageCommand {
     PageCommand {
         stream: stream_key(),
         edge: edge("edge_1"),
+        allowed: KindFilter::default(),
         query: query.clone(),
         events: 0,
         bytes: 0,
@@ -332,6 +370,7 @@ pub(crate) struct Relay {
     pub(crate) bucket: BTreeMap<String, Vec<u8>>,
     pub(crate) index: BTreeMap<String, SegmentEntry>,
     pub(crate) discarded: BTreeSet<String>,
+    pub(crate) given_up: Vec<GivenUp>,
     settings: StreamSettings,
     reloads_always: bool,
 }
@@ -362,6 +401,7 @@ impl Relay {
             bucket: BTreeMap::new(),
             index: BTreeMap::new(),
             discarded: BTreeSet::new(),
+            given_up: Vec::new(),
             settings,
             reloads_always: false,
         }
@@ -433,6 +473,7 @@ impl Relay {
                     self.discarded.extend(keys.iter().cloned());
                     self.bucket.retain(|key, _| !keys.contains(key));
                 }
+                Command::GiveUp(given_up) => self.given_up.push(*given_up.clone()),
                 Command::Close { connection, .. } | Command::ReadHistory { connection } => {
                     self.remembered.remove(connection);
                     assert_eq!(self.stream.connection(*connection), None);
@@ -504,9 +545,48 @@ impl Relay {
     pub(crate) fn end_silent(&mut self, last_pings: &[(ConnectionId, UnixMillis)]) -> Vec<Command> {
         self.before_step();
         let last_ping_at = |id| last_pings.iter().find(|ping| ping.0 == id).map(|ping| ping.1);
-        let commands = self.stream.end_silent(&last_ping_at, self.now);
+        let commands = self.stream.end_silent(&last_ping_at, self.now).unwrap();
         self.execute(&commands);
         commands
+    }
+
+    /// A connection is gone, and with it what was kept of it.
+    pub(crate) fn closed(&mut self, id: ConnectionId, says_end: bool) -> Vec<Command> {
+        self.before_step();
+        let (_, commands) = self.stream.closed(id, says_end, self.now).unwrap();
+        self.remembered.remove(&id);
+        self.execute(&commands);
+        commands
+    }
+
+    pub(crate) fn try_report(
+        &mut self,
+        name: &str,
+        number: u64,
+        status: ReportStatus,
+    ) -> Result<Vec<Command>, Problem> {
+        self.before_step();
+        let report = Report {
+            event_id: id(number),
+            status,
+            error: None,
+            message: None,
+            duration_ms: None,
+            exit_code: None,
+        };
+        match self.stream.report(&edge(name), report, self.now) {
+            Ok((reply, commands)) => {
+                assert!(reply.received);
+                self.execute(&commands);
+                Ok(commands)
+            }
+            Err(StreamError::Refused(problem)) => Err(problem),
+            Err(StreamError::Storage(fault)) => panic!("{fault}"),
+        }
+    }
+
+    pub(crate) fn report(&mut self, name: &str, number: u64, status: ReportStatus) -> Vec<Command> {
+        self.try_report(name, number, status).unwrap()
     }
 
     pub(crate) fn alarm(&mut self) -> Vec<Command> {

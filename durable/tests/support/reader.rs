@@ -29,7 +29,7 @@ impl Relay {
             Connected::Live { commands, .. } => reading.take_live(&commands),
             Connected::History(offer) => self.read_history(connect, offer, bytes_max, &mut reading),
         }
-        self.stream.closed(1);
+        self.stream.closed(1, false, self.now).unwrap();
         self.remembered.remove(&1);
         reading
     }

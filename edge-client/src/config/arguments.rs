@@ -2,7 +2,11 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use super::keys::{EXPORT_KEYS, KEYS, Key};
+use super::{
+    keys::{EXPORT_KEYS, KEYS, Key},
+    orders,
+};
+use crate::{dispatch::Dispatch, sign_in::LoginOrder};
 
 const ABOUT: &str = "Receives a person's Linear events from an EdgeRelay and hands them to this \
                      machine's handler, at least once and in order";
@@ -18,7 +22,8 @@ Exit codes:
   0  ended by a signal, by the reader of standard output, or caught up
   1  something unexpected, such as a state file that can't be written
   2  wrong usage or settings, also when the relay says so
-  3  the relay refuses the credential: revoked, expired or invalid
+  3  this machine is not signed in, or the relay refuses the credential: revoked, expired or
+     invalid
   4  a handler gave up on an event (--on-failure stop)
   5  events are missing (--fail-on-gap)
   6  another edgerelay uses the state file";
@@ -36,14 +41,19 @@ Exit codes:
      standard error says where to go on
   1  the relay did not answer, a segment is damaged, or the output can't be written
   2  wrong usage or settings, also when the relay says so
-  3  the relay refuses the credential: revoked, expired or invalid
+  3  this machine is not signed in, or the relay refuses the credential: revoked, expired or
+     invalid
   5  the history changed meanwhile, or events are missing (--fail-on-gap)";
 
 /// Settings of the client that an export uses, too.
-const SHARED_WITH_EXPORT: [&str; 5] = ["relay", "credential", "name", "fail-on-gap", "log"];
+const SHARED_WITH_EXPORT: [&str; 7] =
+    ["relay", "credential", "name", "credential-store", "channel", "fail-on-gap", "log"];
+
+/// Settings of the client that every other command uses, too.
+const SHARED_WITH_COMMANDS: [&str; 5] = ["relay", "credential", "name", "credential-store", "log"];
 
 /// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Receive events.
     Listen,
@@ -51,6 +61,14 @@ pub enum Order {
     Export,
     /// Say what would be used, and whether it works.
     Check,
+    /// Sign in.
+    Login(LoginOrder),
+    /// Sign out.
+    Logout,
+    /// Say who this machine is.
+    WhoAmI,
+    /// Tell the relay something about an event.
+    Tell(Dispatch),
 }
 
 /// The command line.
@@ -60,6 +78,8 @@ pub struct Arguments {
     pub order: Order,
     /// Forget the stored cursor first.
     pub reset: bool,
+    /// Say what there is to say as JSON.
+    pub json: bool,
     /// The file to read settings from.
     pub(crate) config: Option<PathBuf>,
     pub(crate) flags: Vec<(&'static str, String)>,
@@ -68,38 +88,51 @@ pub struct Arguments {
 impl Arguments {
     /// Reads a command line; ends the process for `--help` and for wrong usage.
     pub fn parse_or_exit(arguments: impl IntoIterator<Item = OsString>) -> Self {
-        Self::of(&command().get_matches_from(arguments))
+        Self::of(&command().get_matches_from(arguments)).unwrap_or_else(|error| error.exit())
     }
 
     /// Reads a command line.
     pub fn parse(
         arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        command().try_get_matches_from(arguments).map(|matches| Self::of(&matches))
+        command().try_get_matches_from(arguments).and_then(|matches| Self::of(&matches))
     }
 
-    fn of(matches: &ArgMatches) -> Self {
-        let (order, matches) = match matches.subcommand() {
-            Some(("check", matches)) => (Order::Check, matches),
-            Some(("export", matches)) => (Order::Export, matches),
-            Some((_, matches)) => (Order::Listen, matches),
-            None => unreachable!("clap demands a subcommand"),
+    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let (name, matches) = matches.subcommand().expect("clap demands a subcommand");
+        let order = match name {
+            "listen" => Order::Listen,
+            "export" => Order::Export,
+            "check" => Order::Check,
+            "login" => Order::Login(orders::login_order(matches)),
+            "logout" => Order::Logout,
+            "whoami" => Order::WhoAmI,
+            "status" => Order::Tell(orders::status_order(matches)),
+            "activity" => Order::Tell(
+                orders::activity_order(matches)
+                    .map_err(|fault| command().error(clap::error::ErrorKind::Io, fault))?,
+            ),
+            _ => unreachable!("clap takes no other"),
         };
         let keys: Vec<&Key> = match order {
             Order::Listen | Order::Check => KEYS.to_vec(),
             Order::Export => export_keys().collect(),
+            Order::Login(_) | Order::Logout | Order::WhoAmI | Order::Tell(_) => {
+                command_keys().collect()
+            }
         };
         let flags = keys.into_iter().filter_map(|key| {
             let values: Vec<&str> =
                 matches.get_many::<String>(key.name)?.map(String::as_str).collect();
             Some((key.name, values.join(",")))
         });
-        Self {
-            order,
+        Ok(Self {
             reset: order == Order::Listen && matches.get_flag("reset"),
+            json: matches.try_get_one("json").is_ok_and(|json| json == Some(&true)),
             config: matches.get_one("config").cloned(),
             flags: flags.collect(),
-        }
+            order,
+        })
     }
 }
 
@@ -128,8 +161,29 @@ fn command() -> Command {
             with_settings(listen, KEYS.iter().copied()),
             with_settings(export, export_keys()),
             with_settings(check, KEYS.iter().copied()),
+            plain(orders::login_command()),
+            plain(orders::logout_command()),
+            plain(orders::whoami_command()),
+            plain(orders::status_command()),
+            plain(orders::activity_command()),
         ])
         .after_help(AFTER_HELP)
+}
+
+fn command_keys() -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(|key| SHARED_WITH_COMMANDS.contains(&key.name)).copied()
+}
+
+/// A command that says one thing and ends.
+fn plain(command: Command) -> Command {
+    let json = Arg::new("json").long("json").action(ArgAction::SetTrue);
+    let json = json.help("Say it as JSON on standard output, one line");
+    // Also after the kind of an activity.
+    let arguments = command.get_name() == "activity";
+    with_settings(command, command_keys()).arg(json).mut_args(|argument| {
+        let is_shared = argument.get_long().is_some_and(|long| long != "id");
+        if arguments && is_shared { argument.global(true) } else { argument }
+    })
 }
 
 fn export_keys() -> impl Iterator<Item = &'static Key> {

@@ -48,11 +48,22 @@ keys! {
          better place";
     NAME = "name", "EDGE_NAME", Some("NAME"), "my-laptop", "",
         "This machine's name; refused by the relay when the credential is for another";
+    CREDENTIAL_STORE = "credential-store", "EDGERELAY_CREDENTIAL_STORE",
+        Some("auto|keyring|file"), "auto", "auto",
+        "Where edgerelay login keeps its sign-in: the operating system's keyring, a file that only \
+         you can read, or the first of these that there is";
     TRANSPORT = "transport", "EDGERELAY_TRANSPORT", Some("ws|ndjson"), "ws", "ws",
         "How the stream is spoken; ndjson passes proxies that know no WebSocket";
     KIND = "kind", "EDGERELAY_KIND", Some("KIND"), "AgentSessionEvent", "every kind",
         "Only events of these kinds: Type, Type.action or Type.*; several with commas, or the flag \
          several times";
+    CHANNEL = "channel", "EDGERELAY_CHANNEL", Some("CHANNEL"), "team:TEAM-ID",
+        "the credential's own person's",
+        "Which channel to read: user:ID, team:ID or org; the credential must name it. Each has a \
+         cursor of its own";
+    OWN = "own", "EDGERELAY_OWN", Some("include|exclude"), "exclude", "exclude",
+        "Whether events that the app itself caused are wanted, too: a handler that answers them \
+         can answer itself for ever";
     SINCE = "since", "EDGERELAY_SINCE", Some("WHEN"), "2h", "earliest",
         "Where the first start reads from: a duration (2h), an instant \
          (2026-11-20T08:00:00Z), an event id, earliest or now. Later starts go on where the last \
@@ -64,6 +75,9 @@ keys! {
          EDGERELAY_* variables; exit status 0 means handled";
     EXEC_TIMEOUT = "exec-timeout", "EDGERELAY_EXEC_TIMEOUT", Some("DURATION"), "30m", "no limit",
         "End a command that runs longer, as a failure";
+    PROGRESS_FD = "progress-fd", "EDGERELAY_PROGRESS_FD", Some("N"), "3", "3",
+        "The file descriptor on which the command may write its progress as JSON lines; it finds \
+         the number in this variable, too. Not on Windows";
     FORWARD = "forward", "EDGERELAY_FORWARD", Some("URL"), "http://127.0.0.1:3000/webhook", "",
         "Post each event's exact bytes there, with the source's own headers; 2xx means handled";
     FORWARD_TIMEOUT = "forward-timeout", "EDGERELAY_FORWARD_TIMEOUT", Some("DURATION"), "30s", "30s",
@@ -78,6 +92,8 @@ keys! {
          (report it as failed and go on after it)";
     REPORT = "report", "EDGERELAY_REPORT", Some("on|off"), "on", "on with --exec or --forward",
         "Tell the relay what becomes of each event";
+    ACTIVITIES = "activities", "EDGERELAY_ACTIVITIES", Some("on|off"), "on", "on with --exec",
+        "Show the progress that the command writes in Linear's agent session";
     STATE = "state", "EDGERELAY_STATE", Some("PATH"), "./edgerelay.db",
         "edgerelay/state.db in the user's state directory",
         "The file that remembers the cursor, handled events and waiting reports; for one client at \

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use relay_schemas::Channel;
 use reqwest::Url;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     connection::Transport,
-    credential::Credential,
+    credential::{Credential, StoreChoice},
     handler::{ExecSettings, ForwardSettings},
     limits::{CONCURRENCY_MAX, OUTPUT_LINES_MAX, PERSIST_INTERVAL_MS},
     session::{OnFailure, Ordering, SessionSettings, Start},
@@ -26,14 +27,22 @@ use crate::{
 pub struct Settings {
     /// The relay's base URL.
     pub relay: Setting<Url>,
-    /// This machine's credential.
-    pub credential: Setting<Credential>,
+    /// This machine's credential, when it is written down; else there may be a sign-in.
+    pub credential: Option<Setting<Credential>>,
+    /// Where sign-ins are kept.
+    pub credential_store: Setting<StoreChoice>,
+    /// Where the file of sign-ins and their lock are; `None` without a home.
+    pub credential_directory: Option<PathBuf>,
     /// This machine's name.
     pub name: Option<Setting<String>>,
     /// How the stream is spoken.
     pub transport: Setting<Transport>,
     /// Which kinds; every kind when empty.
     pub kinds: Setting<Vec<String>>,
+    /// Which channel; the credential's own person's without one.
+    pub channel: Option<Setting<Channel>>,
+    /// Whether events that the app itself caused are wanted, too.
+    pub own: Setting<bool>,
     /// Where the first start reads from.
     pub start: Setting<Start>,
     /// What becomes of events.
@@ -46,6 +55,8 @@ pub struct Settings {
     pub on_failure: Setting<OnFailure>,
     /// Whether the relay is told what becomes of events.
     pub reports: Setting<bool>,
+    /// Whether the progress of a command is shown in the agent session.
+    pub activities: Setting<bool>,
     /// The state's file.
     pub state: Setting<PathBuf>,
     /// Where the local server listens; `None` for nowhere.
@@ -81,6 +92,9 @@ pub type LogLevel = tracing::Level;
 const TRANSPORTS: &[(&str, Transport)] =
     &[("ws", Transport::WebSocket), ("ndjson", Transport::Ndjson)];
 const ON_FAILURE: &[(&str, OnFailure)] = &[("stop", OnFailure::Stop), ("skip", OnFailure::Skip)];
+const STORES: &[(&str, StoreChoice)] =
+    &[("auto", StoreChoice::Auto), ("keyring", StoreChoice::Keyring), ("file", StoreChoice::File)];
+const OWN: &[(&str, bool)] = &[("include", true), ("exclude", false)];
 const LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::ERROR),
     ("warn", LogLevel::WARN),
@@ -117,11 +131,26 @@ impl Settings {
     ) -> Result<Self, ConfigError> {
         let sources = Sources::new(&arguments.flags, environment, file)?;
         let relay = sources.required(&keys::RELAY, values::base_url)?;
-        let credential = sources.required(&keys::CREDENTIAL, Credential::parse)?;
-        let handler = read_handler(&sources)?;
+        let credential = sources.optional(&keys::CREDENTIAL, Credential::parse)?;
+        let grace = sources.or_default(&keys::GRACE, values::duration, Duration::from_secs(10))?;
+        let handler = read_handler(&sources, grace.value)?;
         let is_printing = matches!(handler.value, HandlerSettings::Print);
-        let may_report = !is_printing && credential.value.may_report();
+        let is_exec = matches!(handler.value, HandlerSettings::Exec(_));
+        let may_report = credential.as_ref().is_none_or(|known| known.value.may_report());
         Ok(Self {
+            credential_store: sources.or_default(
+                &keys::CREDENTIAL_STORE,
+                values::choice(STORES),
+                StoreChoice::Auto,
+            )?,
+            credential_directory: config_directory(environment),
+            channel: sources.optional(&keys::CHANNEL, values::channel)?,
+            own: sources.or_default(&keys::OWN, values::choice(OWN), false)?,
+            activities: sources.or_default(
+                &keys::ACTIVITIES,
+                values::choice(values::SWITCH),
+                is_exec,
+            )?,
             name: sources.optional(&keys::NAME, values::header_text)?,
             transport: sources.or_default(
                 &keys::TRANSPORT,
@@ -144,7 +173,7 @@ impl Settings {
             reports: sources.or_default(
                 &keys::REPORT,
                 values::choice(values::SWITCH),
-                may_report,
+                !is_printing && may_report,
             )?,
             state: sources.or_default(
                 &keys::STATE,
@@ -157,7 +186,7 @@ impl Settings {
                 Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             )?,
             heartbeat_s: sources.or_default(&keys::HEARTBEAT, values::number(5, 60), 15)?,
-            grace: sources.or_default(&keys::GRACE, values::duration, Duration::from_secs(10))?,
+            grace,
             fail_on_gap: sources.or_default(
                 &keys::FAIL_ON_GAP,
                 values::choice(values::SWITCH),
@@ -174,6 +203,11 @@ impl Settings {
             credential,
             handler,
         })
+    }
+
+    /// The channel that is named, if any is.
+    pub fn channel_named(&self) -> Option<Channel> {
+        self.channel.as_ref().map(|channel| channel.value.clone())
     }
 
     /// What of this the session needs.
@@ -197,6 +231,9 @@ impl Settings {
             persist_interval_ms: if is_printing { PERSIST_INTERVAL_MS } else { 0 },
             fail_on_gap: self.fail_on_gap.value,
             exit_when_caught_up: self.exit_when_caught_up.value,
+            activities: self.activities.value,
+            stops: matches!(self.handler.value, HandlerSettings::Exec(_)),
+            is_renewed: false,
             grace_ms: u64::try_from(self.grace.value.as_millis()).unwrap_or(u64::MAX),
         }
     }
@@ -215,9 +252,13 @@ fn read_start(sources: &Sources<'_>) -> Result<Setting<Start>, ConfigError> {
     })
 }
 
-fn read_handler(sources: &Sources<'_>) -> Result<Setting<HandlerSettings>, ConfigError> {
+fn read_handler(
+    sources: &Sources<'_>,
+    grace: Duration,
+) -> Result<Setting<HandlerSettings>, ConfigError> {
     let exec = sources.optional(&keys::EXEC, values::text)?;
     let exec_timeout = sources.optional(&keys::EXEC_TIMEOUT, values::duration)?;
+    let progress_fd = sources.or_default(&keys::PROGRESS_FD, values::number(3, 255), 3)?.value;
     let forward = sources.optional(&keys::FORWARD, values::url)?;
     let forward_timeout =
         sources.or_default(&keys::FORWARD_TIMEOUT, values::duration, Duration::from_secs(30))?;
@@ -225,7 +266,7 @@ fn read_handler(sources: &Sources<'_>) -> Result<Setting<HandlerSettings>, Confi
         Stronger::Left(Setting { value: command, source }) => {
             let timeout =
                 exec_timeout.map(|timeout| timeout.value).filter(|timeout| !timeout.is_zero());
-            (HandlerSettings::Exec(ExecSettings { command, timeout }), source)
+            (HandlerSettings::Exec(ExecSettings { command, timeout, grace, progress_fd }), source)
         }
         Stronger::Right(Setting { value: url, source }) => {
             let timeout = forward_timeout.value;
@@ -237,8 +278,12 @@ fn read_handler(sources: &Sources<'_>) -> Result<Setting<HandlerSettings>, Confi
 }
 
 fn default_config_path(environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    config_directory(environment).map(|directory| directory.join("config.toml"))
+}
+
+fn config_directory(environment: &dyn Fn(&str) -> Option<String>) -> Option<PathBuf> {
     directory(environment, "XDG_CONFIG_HOME", "APPDATA", ".config")
-        .map(|directory| directory.join("edgerelay").join("config.toml"))
+        .map(|directory| directory.join("edgerelay"))
 }
 
 /// `$XDG_STATE_HOME`, on Windows `%LOCALAPPDATA%`, else `~/.local/state`, else here.

@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use relay_schemas::KindFilter;
+use relay_schemas::{Channel, KindFilter};
 use reqwest::Url;
 
 /// How one setting's text is read. Faults are sentences that follow the quoted value.
@@ -63,6 +63,10 @@ pub(super) fn kinds(text: &str) -> Result<Vec<String>, String> {
         .add(text)
         .map_err(|problem| format!("is not a filter: {}", problem.message))?;
     Ok(text.split(',').map(|kind| kind.trim().to_owned()).collect())
+}
+
+pub(super) fn channel(text: &str) -> Result<Channel, String> {
+    text.trim().parse().map_err(|_| "is not a channel: user:ID, team:ID or org".into())
 }
 
 /// `None` means off.

@@ -1,14 +1,15 @@
 use std::{collections::VecDeque, error::Error};
 
 use futures::{FutureExt, future::BoxFuture};
-use relay_schemas::ErrorBody;
+use relay_schemas::{Channel, ErrorBody, ErrorCode};
 use reqwest::{
-    Client, Response, StatusCode, Url,
+    Response, StatusCode, Url,
     header::{
         ACCEPT, CONNECTION, CONTENT_TYPE, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
         SEC_WEBSOCKET_VERSION, UPGRADE,
     },
 };
+use serde_json::Value;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     websocket::WebSocketConnection,
 };
 use crate::{
+    access::Http,
     fault::{Fault, Refusal, RefusalKind, shorten},
     limits::ERROR_BODY_BYTES_MAX,
     session::{DialFrom, Start},
@@ -39,6 +41,10 @@ pub struct StreamRequest {
     pub transport: Transport,
     /// Which kinds; all when empty.
     pub kinds: Vec<String>,
+    /// Which channel; the credential's own without one.
+    pub channel: Option<Channel>,
+    /// Whether events that the app itself caused are wanted, too.
+    pub own: bool,
     /// Seconds between heartbeats.
     pub heartbeat_s: u32,
 }
@@ -47,7 +53,7 @@ pub struct StreamRequest {
 /// certificates and error answers are the same for both.
 #[derive(Clone, Debug)]
 pub struct HttpConnector {
-    client: Client,
+    http: Http,
     request: StreamRequest,
 }
 
@@ -61,9 +67,9 @@ pub enum HttpConnection {
 }
 
 impl HttpConnector {
-    /// Dials with this client, which brings the credential.
-    pub fn new(client: Client, request: StreamRequest) -> Self {
-        Self { client, request }
+    /// Dials with these requests, which bring the credential.
+    pub fn new(http: Http, request: StreamRequest) -> Self {
+        Self { http, request }
     }
 
     fn url(&self, from: &DialFrom) -> Url {
@@ -82,12 +88,18 @@ impl HttpConnector {
             for kind in &self.request.kinds {
                 query.append_pair("kind", kind);
             }
+            if let Some(channel) = &self.request.channel {
+                query.append_pair("channel", &channel.to_string());
+            }
+            if self.request.own {
+                query.append_pair("own", "include");
+            }
         }
         url
     }
 
     async fn connect(self, from: DialFrom) -> Result<HttpConnection, Fault> {
-        let mut request = self.client.get(self.url(&from)).header(ACCEPT, "application/x-ndjson");
+        let mut request = self.http.get(self.url(&from)).header(ACCEPT, "application/x-ndjson");
         let key = generate_key();
         if self.request.transport == Transport::WebSocket {
             request = request
@@ -96,7 +108,7 @@ impl HttpConnector {
                 .header(SEC_WEBSOCKET_VERSION, "13")
                 .header(SEC_WEBSOCKET_KEY, &key);
         }
-        let response = request.send().await.map_err(|error| Fault::passing(describe(&error)))?;
+        let response = self.http.send(request).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return upgrade(response, &key).await;
         }
@@ -177,6 +189,14 @@ impl Answer {
         Self { status, retry_after_s, body }
     }
 
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    pub(crate) fn is_client_error(&self) -> bool {
+        (400..500).contains(&self.status)
+    }
+
     /// What it means for a client.
     pub(crate) fn fault(&self) -> Fault {
         Fault::of_answer(self.status, self.retry_after_s, &self.body)
@@ -193,6 +213,15 @@ impl Answer {
             }),
             _ => self.fault(),
         }
+    }
+
+    /// Who has the event now, when it was given to another machine.
+    pub(crate) fn reassigned_to(&self) -> Option<Option<String>> {
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        let error = &body["error"];
+        let is_reassigned = error["code"] == ErrorCode::EventReassigned.as_str();
+        let owner = error["assigned_to"].as_str().or(error["details"]["assigned_to"].as_str());
+        is_reassigned.then(|| owner.map(|owner| shorten(owner.to_owned())))
     }
 
     /// The relay's own words, when it says that this request, by whomever, will never succeed.

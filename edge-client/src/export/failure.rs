@@ -35,6 +35,8 @@ pub enum Failure {
     Contradiction(String),
     /// The output can't be written.
     Output(String),
+    /// There is no credential.
+    SignedOut(String),
     /// HTTP or a thread can't be set up.
     Setup(String),
 }
@@ -66,7 +68,7 @@ impl Failure {
             | Self::Output(_)
             | Self::Setup(_) => 1,
             Self::Refused(Refusal { kind: RefusalKind::Request, .. }) => 2,
-            Self::Refused(Refusal { kind: RefusalKind::Credential, .. }) => 3,
+            Self::Refused(Refusal { kind: RefusalKind::Credential, .. }) | Self::SignedOut(_) => 3,
             Self::Changed(_) | Self::Gap => 5,
         }
     }
@@ -92,6 +94,7 @@ impl fmt::Display for Failure {
                 write!(f, "the relay's answers don't fit together: {message}")
             }
             Self::Output(message) => write!(f, "the output can't be written: {message}"),
+            Self::SignedOut(message) => f.write_str(message),
             Self::Setup(message) => write!(f, "can't start: {message}"),
         }
     }

@@ -1,8 +1,8 @@
 use std::{future::Future, time::Duration};
 
-use relay_schemas::Cursor;
+use relay_schemas::{Channel, Cursor};
 use reqwest::{
-    Client, RequestBuilder, Response, StatusCode, Url,
+    RequestBuilder, Response, StatusCode, Url,
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, IF_RANGE, RANGE},
 };
 use tokio::time::timeout;
@@ -14,6 +14,7 @@ use super::{
     transfer::{Input, PlanFrom},
 };
 use crate::{
+    access::Http,
     config::ExportStart,
     connection::{Answer, describe},
     fault::Fault,
@@ -24,7 +25,8 @@ use crate::{
 /// What an export asks of a relay.
 #[derive(Clone, Debug)]
 pub(super) struct Requests {
-    pub(super) client: Client,
+    pub(super) http: Http,
+    pub(super) channel: Option<Channel>,
     pub(super) relay: Relay,
 }
 
@@ -44,6 +46,7 @@ impl Requests {
             PlanFrom::Rest(cursor) => ("from", cursor.to_string(), "error"),
         };
         url.query_pairs_mut().append_pair(name, &value).append_pair("on_gap", on_gap);
+        self.name_channel(&mut url);
         let read = self.whole(url, |body| serde_json::from_slice::<Plan>(body).ok());
         read.await.map_or_else(Input::PlanFailed, Input::PlanRead)
     }
@@ -55,6 +58,7 @@ impl Requests {
             .append_pair("cursor", &after.to_string())
             .append_pair("limit", "1000")
             .append_pair("on_gap", "error");
+        self.name_channel(&mut url);
         let read = self.whole(url, Page::parse);
         read.await.map_or_else(Input::PageFailed, Input::PageRead)
     }
@@ -68,8 +72,20 @@ impl Requests {
         }
     }
 
+    fn name_channel(&self, url: &mut Url) {
+        if let Some(channel) = &self.channel {
+            url.query_pairs_mut().append_pair("channel", &channel.to_string());
+        }
+    }
+
+    /// Silence for this long is a broken connection.
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Fault> {
+        let sending = timeout(Duration::from_millis(DIAL_TIMEOUT_MS), self.http.send(request));
+        sending.await.unwrap_or_else(|_| Err(Fault::passing("nothing came for 30 s")))
+    }
+
     async fn whole<T>(&self, url: Url, parse: fn(&[u8]) -> Option<T>) -> Result<T, Fault> {
-        let mut response = send(self.client.get(url)).await?;
+        let mut response = self.send(self.http.get(url)).await?;
         if response.status() != StatusCode::OK {
             return Err(Answer::read(response).await.history_fault());
         }
@@ -104,14 +120,14 @@ impl Requests {
         let url = Url::parse(&format!("{}{}", self.relay.base(), download.segment().url))
             .map_err(|error| Fault::passing(format!("its path is none: {error}")))?;
         // Without this the network between here and the relay decodes the bytes.
-        let mut request = self.client.get(url).header(ACCEPT_ENCODING, "br");
+        let mut request = self.http.get(url).header(ACCEPT_ENCODING, "br");
         if download.length() > 0 {
             let digest = download.segment().sha256;
             request = request
                 .header(RANGE, format!("bytes={}-", download.length()))
                 .header(IF_RANGE, format!("\"{digest}\""));
         }
-        let response = send(request).await?;
+        let response = self.send(request).await?;
         match response.status() {
             StatusCode::PARTIAL_CONTENT if goes_on(response.headers(), download) => Ok(response),
             StatusCode::OK => {
@@ -148,10 +164,6 @@ async fn verify(download: Download) -> Input {
 fn goes_on(headers: &HeaderMap, download: &Download) -> bool {
     let range = headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     range.is_some_and(|range| range.starts_with(&format!("bytes {}-", download.length())))
-}
-
-async fn send(request: RequestBuilder) -> Result<Response, Fault> {
-    in_time(request.send()).await
 }
 
 /// Silence for this long is a broken connection.

@@ -20,6 +20,7 @@ use super::{
     transfer::{Command, Input, Tally, Transfer},
 };
 use crate::{
+    access::Access,
     clock::Clock,
     config::{ExportSettings, Settings},
     relay::{self, Relay},
@@ -85,11 +86,16 @@ async fn run(
     shutdown: impl Stream<Item = ()>,
 ) -> ExportReport {
     let started = Instant::now();
-    let mut shell = match Shell::new(settings, export, output, bar) {
+    let access = match Access::open(settings).await {
+        Ok(access) => access,
+        Err(error) => return ExportReport::of_failure(Failure::SignedOut(error.to_string())),
+    };
+    let mut shell = match Shell::new(settings, &access, export, output, bar) {
         Ok(shell) => shell,
         Err(failure) => return ExportReport::of_failure(failure),
     };
     let ending = shell.run(shutdown).await;
+    access.settled().await;
     let Tally { cursor, events, bytes, .. } = shell.transfer.tally();
     ExportReport { ending, cursor, events, bytes, elapsed: started.elapsed(), part: None }
 }
@@ -107,15 +113,17 @@ struct Shell {
 impl Shell {
     fn new(
         settings: &Settings,
+        access: &Access,
         export: &ExportSettings,
         output: impl Write + Send + 'static,
         bar: ProgressBar,
     ) -> Result<Self, Failure> {
         let setup = |error: &dyn fmt::Display| Failure::Setup(error.to_string());
-        let client = relay::client(settings).map_err(|error| setup(&error))?;
+        let http = relay::http(settings, access).map_err(|error| setup(&error))?;
+        let (relay, channel) = (Relay::new(&settings.relay.value), settings.channel_named());
         Ok(Self {
             transfer: Transfer::new(export, settings.fail_on_gap.value, fastrand::u64(..)),
-            requests: Requests { client, relay: Relay::new(&settings.relay.value) },
+            requests: Requests { http, relay, channel },
             running: JoinSet::new(),
             output: Output::start(output).map_err(|error| setup(&error))?,
             bar,

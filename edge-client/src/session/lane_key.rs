@@ -15,8 +15,12 @@ impl LaneKey {
     /// The lane of everything, when the whole stream is to run in order.
     pub(crate) const STREAM: Self = Self(0);
 
-    /// The lane of an event: its agent session, else its issue, else the event alone.
+    /// The lane of an event: its agent session, else its issue, else the event alone. The relay's
+    /// own words count first; records that are older than these have only the body.
     pub(crate) fn of(webhook: &Webhook<'_>) -> Self {
+        if let Some(session) = webhook.session.as_deref() {
+            return Self::hash(&("session", session));
+        }
         let body = webhook.body_bytes();
         let parsed: Option<Body<'_>> =
             body.as_deref().and_then(|body| serde_json::from_slice(body).ok());
@@ -30,6 +34,19 @@ impl LaneKey {
         let mut hasher = DefaultHasher::new();
         subject.hash(&mut hasher);
         Self(hasher.finish())
+    }
+}
+
+/// The agent session that an event is about.
+pub(crate) fn session_of(webhook: &Webhook<'_>) -> Option<String> {
+    if let Some(session) = webhook.session.as_deref() {
+        return Some(session.to_owned());
+    }
+    let body = webhook.body_bytes()?;
+    let body: Body<'_> = serde_json::from_slice(&body).ok()?;
+    match body.subject() {
+        Some(("session", session)) => Some(session.to_owned()),
+        _ => None,
     }
 }
 

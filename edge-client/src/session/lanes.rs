@@ -1,4 +1,7 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, hash_map},
+    iter,
+};
 
 use relay_schemas::UnixMillis;
 
@@ -86,6 +89,59 @@ impl<J> Lanes<J> {
         Some(std::mem::replace(&mut lane.head, next).1)
     }
 
+    /// The ticket of the first job that is wanted, whether it runs or not.
+    pub(crate) fn find(&self, is_wanted: impl Fn(&J) -> bool) -> Option<Ticket> {
+        let jobs = self.lanes.values().flat_map(|lane| iter::once(&lane.head).chain(&lane.rest));
+        jobs.filter(|(_, job)| is_wanted(job)).map(|(ticket, _)| *ticket).min()
+    }
+
+    /// Running jobs that are wanted, oldest first.
+    pub(crate) fn running_where(&self, is_wanted: impl Fn(Ticket, &J) -> bool) -> Vec<Ticket> {
+        let is_wanted = |(ticket, key): &(&Ticket, &LaneKey)| {
+            self.lanes.get(*key).is_some_and(|lane| is_wanted(**ticket, &lane.head.1))
+        };
+        self.running.iter().filter(is_wanted).map(|(ticket, _)| *ticket).collect()
+    }
+
+    /// Takes out jobs that are wanted and don't run, oldest first.
+    pub(crate) fn take_waiting(
+        &mut self,
+        is_wanted: impl Fn(Ticket, &J) -> bool,
+    ) -> Vec<(Ticket, J)> {
+        let mut keys: Vec<LaneKey> = self.lanes.keys().copied().collect();
+        keys.sort_unstable();
+        let mut taken = Vec::new();
+        for key in keys {
+            self.take_waiting_of(key, &is_wanted, &mut taken);
+        }
+        self.jobs -= taken.len();
+        taken.sort_by_key(|(ticket, _)| *ticket);
+        taken
+    }
+
+    fn take_waiting_of(
+        &mut self,
+        key: LaneKey,
+        is_wanted: &impl Fn(Ticket, &J) -> bool,
+        taken: &mut Vec<(Ticket, J)>,
+    ) {
+        let Some(Lane { head, rest }) = self.lanes.remove(&key) else { return };
+        let takes = |(ticket, job): &(Ticket, J)| is_wanted(*ticket, job);
+        let (gone, mut rest): (VecDeque<_>, VecDeque<_>) = rest.into_iter().partition(takes);
+        taken.extend(gone);
+        if self.running.contains_key(&head.0) || !takes(&head) {
+            self.lanes.insert(key, Lane { head, rest });
+            return;
+        }
+        self.ready.remove(&head.0);
+        self.resting.retain(|(_, ticket, _)| *ticket != head.0);
+        taken.push(head);
+        if let Some(head) = rest.pop_front() {
+            self.ready.insert(head.0, key);
+            self.lanes.insert(key, Lane { head, rest });
+        }
+    }
+
     /// A running job is to run again, not before `at`. Its lane waits for it, others go on.
     pub(crate) fn rest_until(&mut self, ticket: Ticket, at: UnixMillis) {
         if let Some(key) = self.running.remove(&ticket) {
@@ -122,6 +178,7 @@ mod tests {
         Finish(prop::sample::Index),
         Fail(prop::sample::Index),
         Wake,
+        Take(u64),
     }
 
     fn any_step() -> impl Strategy<Value = Step> {
@@ -131,6 +188,7 @@ mod tests {
             3 => any::<prop::sample::Index>().prop_map(Step::Finish),
             1 => any::<prop::sample::Index>().prop_map(Step::Fail),
             2 => Just(Step::Wake),
+            1 => (0u64..4).prop_map(Step::Take),
         ]
     }
 
@@ -150,7 +208,8 @@ mod tests {
             steps in prop::collection::vec(any_step(), 0..200),
         ) {
             let mut lanes = Lanes::new(concurrency);
-            let (mut pushed, mut running, mut finished) = (0, Vec::new(), Vec::new());
+            let (mut pushed, mut passed, mut running, mut finished) =
+                (0, 0, Vec::new(), Vec::new());
             let mut now = UnixMillis::new(0);
             for step in steps {
                 match step {
@@ -172,6 +231,19 @@ mod tests {
                         now = now + 5;
                         lanes.wake(now);
                     }
+                    Step::Take(wanted) => {
+                        let taken = lanes.take_waiting(|_, lane| *lane == wanted);
+                        prop_assert!(taken.is_sorted());
+                        let is_running = |ticket: &Ticket| {
+                            running.iter().any(|(running, _)| running == ticket)
+                        };
+                        let takes_none_that_runs = !taken.iter().any(|(ticket, _)| is_running(ticket));
+                        prop_assert!(takes_none_that_runs);
+                        let found = lanes.running_where(|_, lane| *lane == wanted).len();
+                        let expected = running.iter().filter(|(_, lane)| *lane == wanted).count();
+                        prop_assert_eq!(found, expected);
+                        passed += taken.len() as u64;
+                    }
                     Step::Finish(_) | Step::Fail(_) => {}
                 }
                 prop_assert!(running.len() <= concurrency);
@@ -186,7 +258,7 @@ mod tests {
                     finished.push((lane, ticket));
                 }
             }
-            prop_assert_eq!(finished.len() as u64, pushed);
+            prop_assert_eq!(finished.len() as u64 + passed, pushed);
             for lane in 0..4 {
                 let order: Vec<_> = finished.iter().filter(|(of, _)| *of == lane).collect();
                 prop_assert!(order.is_sorted());

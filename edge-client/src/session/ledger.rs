@@ -1,6 +1,6 @@
-use relay_schemas::{Cursor, EventId, Report, UnixMillis};
+use relay_schemas::{Cursor, EventId, UnixMillis};
 
-use crate::limits::RECENT_IDS_MAX;
+use crate::{dispatch::Dispatch, limits::RECENT_IDS_MAX};
 
 /// What is to be stored in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Batch {
     /// Events handled since the last batch, also those after the cursor.
     pub handled: Vec<EventId>,
     /// For the outbox, in order.
-    pub reports: Vec<Report>,
+    pub dispatches: Vec<Dispatch>,
 }
 
 /// Collects what is to be stored, and says when: one write at a time, each with everything that
@@ -51,9 +51,9 @@ impl Ledger {
         self.is_dirty = true;
     }
 
-    /// A report is to be sent.
-    pub(crate) fn report(&mut self, report: Report) {
-        self.pending.reports.push(report);
+    /// The relay is to be told something.
+    pub(crate) fn dispatch(&mut self, dispatch: Dispatch) {
+        self.pending.dispatches.push(dispatch);
         self.is_dirty = true;
     }
 

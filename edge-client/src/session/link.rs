@@ -3,7 +3,8 @@ use std::sync::Arc;
 use relay_schemas::{Bye, Cursor, Frame, Gap, Heartbeat, Open, UnixMillis, Webhook};
 
 use super::{
-    Command, DialFrom, Job, LinkState, Notice, Ordering, Session, lag, lane_key::LaneKey,
+    Command, DialFrom, Job, LinkState, Notice, Ordering, Session, lag,
+    lane_key::{LaneKey, session_of},
     watchdog::Watchdog,
 };
 use crate::{
@@ -113,6 +114,7 @@ impl Session {
                 self.handle_heartbeat(&heartbeat, now);
             }
             (Ok(Frame::Gap(gap)), Link::Open(_)) => self.handle_gap(gap, now),
+            (Ok(Frame::Signal(signal)), Link::Open(_)) => self.handle_signal(&signal),
             (Ok(Frame::Bye(bye)), _) => self.handle_bye(&bye, now),
             (Ok(Frame::Unknown), _) => self.counters.frames_unknown += 1,
             // To read on after a broken line could pass over an event.
@@ -162,13 +164,19 @@ impl Session {
             self.tail = Some(webhook.cursor);
         }
         let connection = self.credit.connection();
-        if !self.recent.insert(webhook.id) {
+        // Given up here, and given to this machine once more: then it is new.
+        let is_again = webhook.attempt > 1 && self.given_up.remove(&webhook.id);
+        if !self.recent.insert(webhook.id) && !is_again {
             // Handled, or held: then the earlier one still holds the cursor back.
             self.counters.duplicates += 1;
             if self.progress.received().is_none_or(|received| webhook.cursor > received) {
                 self.pass(webhook.cursor);
             }
             return self.release(connection, line.len());
+        }
+        let session = self.settings.stops.then(|| session_of(webhook)).flatten();
+        if session.as_deref().is_some_and(|session| self.stops.covers(session, webhook)) {
+            return self.pass_stopped(webhook, line.len());
         }
         let ticket = self.progress.accept(webhook.cursor);
         let key = match self.settings.ordering {
@@ -178,7 +186,7 @@ impl Session {
         };
         let event = Event::new(webhook, Arc::clone(line));
         self.bytes_held += line.len();
-        self.lanes.push(key, ticket, Job { event, attempts: 0, connection });
+        self.lanes.push(key, ticket, Job { event, attempts: 0, connection, session });
     }
 
     fn handle_heartbeat(&mut self, heartbeat: &Heartbeat, now: UnixMillis) {

@@ -4,6 +4,7 @@ use relay_schemas::Cursor;
 
 use super::{ledger::Batch, notice::Notice, progress::Ticket};
 use crate::{
+    activity::Activity,
     event::Event,
     fault::{Exit, Fault, Refusal},
 };
@@ -30,6 +31,15 @@ pub enum Input {
         ticket: Ticket,
         /// How it went.
         outcome: Outcome,
+        /// What there is to tell about it.
+        summary: RunSummary,
+    },
+    /// A handler tells how it gets on.
+    Progress {
+        /// Which run.
+        ticket: Ticket,
+        /// What is to be shown. It has an id, so that it may be sent twice.
+        activity: Activity,
     },
     /// The last batch is durable.
     Persisted,
@@ -59,6 +69,17 @@ pub enum Outcome {
     Failed(String),
     /// Nobody takes events any more.
     Closed,
+}
+
+/// What there is to tell about a run, for its report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunSummary {
+    /// What the command said last.
+    pub message: Option<String>,
+    /// What it ended with.
+    pub exit_code: Option<i32>,
+    /// How long it ran.
+    pub duration_ms: Option<u64>,
 }
 
 /// Where a first dial starts.
@@ -103,6 +124,11 @@ pub enum Command {
         event: Event,
         /// 1 for the first attempt.
         attempt: u32,
+    },
+    /// End a run before its time; answered by `Finished`.
+    Stop {
+        /// Which run.
+        ticket: Ticket,
     },
     /// Make this durable; answered by `Persisted` or `StateFailed`.
     Persist(Batch),

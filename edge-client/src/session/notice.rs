@@ -51,6 +51,13 @@ pub enum Notice {
         /// Why.
         message: String,
     },
+    /// Somebody has stopped an agent session.
+    Stopped {
+        /// Handlers that are asked to end.
+        running: usize,
+        /// Events that are passed over.
+        waiting: usize,
+    },
     /// Handlers were stopped because the time to end was over.
     Abandoned {
         /// How many.
@@ -73,7 +80,10 @@ impl Notice {
     /// How much it matters.
     pub fn weight(&self) -> Weight {
         match self {
-            Self::Connected { .. } | Self::Bye { .. } | Self::Slept { .. } => Weight::Plain,
+            Self::Connected { .. }
+            | Self::Bye { .. }
+            | Self::Slept { .. }
+            | Self::Stopped { .. } => Weight::Plain,
             Self::Disconnected { .. }
             | Self::Gap(_)
             | Self::HandlerFailed { .. }
@@ -115,6 +125,11 @@ impl fmt::Display for Notice {
             Self::Skipped { event, message } => {
                 write!(f, "gave up on {event}: {message}; going on after it")
             }
+            Self::Stopped { running, waiting } => write!(
+                f,
+                "an agent session was stopped: {running} handlers are asked to end, {waiting} \
+                 events are passed over"
+            ),
             Self::Abandoned { running } => {
                 write!(f, "{running} handlers still ran and were stopped; their events come again")
             }

@@ -42,8 +42,13 @@ impl Progress {
         self.entries.len()
     }
 
-    /// An event was received.
+    /// An event was received. One that the relay hands out again may stand behind what was read
+    /// since; then it moves nothing back.
     pub(crate) fn accept(&mut self, cursor: Cursor) -> Ticket {
+        let cursor = match self.received() {
+            Some(received) if received.epoch == cursor.epoch => cursor.max(received),
+            Some(_) | None => cursor,
+        };
         self.entries.push_back(Entry { cursor, is_finished: false });
         Ticket(self.first + self.entries.len() as u64 - 1)
     }
@@ -126,6 +131,20 @@ mod tests {
                 prop_assert_eq!(progress.received(), (received > 0).then(|| cursor(received)));
             }
         }
+    }
+
+    #[test]
+    fn an_event_that_comes_again_moves_nothing_back() {
+        let mut progress = Progress::new(Some(cursor(9)));
+        let again = progress.accept(cursor(4));
+        let next = progress.accept(cursor(10));
+        let older = progress.accept(cursor(5));
+        assert_eq!(progress.received(), Some(cursor(10)));
+        progress.finish(again);
+        assert_eq!(progress.handled(), Some(cursor(9)));
+        progress.finish(next);
+        progress.finish(older);
+        assert_eq!((progress.handled(), progress.window()), (Some(cursor(10)), 0));
     }
 
     #[test]

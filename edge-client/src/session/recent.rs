@@ -20,6 +20,20 @@ impl RecentIds {
         recent
     }
 
+    /// Whether an id is known.
+    pub(crate) fn contains(&self, id: &EventId) -> bool {
+        self.known.contains(id)
+    }
+
+    /// Forgets an id; `false` when it was not known.
+    pub(crate) fn remove(&mut self, id: &EventId) -> bool {
+        let was_known = self.known.remove(id);
+        if was_known {
+            self.order.retain(|known| known != id);
+        }
+        was_known
+    }
+
     /// Learns an id; `false` when it was known.
     pub(crate) fn insert(&mut self, id: EventId) -> bool {
         if !self.known.insert(id) {

@@ -43,6 +43,12 @@ pub struct SessionSettings {
     pub fail_on_gap: bool,
     /// End when the newest event at the start is handled.
     pub exit_when_caught_up: bool,
+    /// Whether what handlers tell of their progress goes to the relay.
+    pub activities: bool,
+    /// Whether a `stop` of the relay's ends handlers.
+    pub stops: bool,
+    /// Whether an expired credential is followed by another.
+    pub is_renewed: bool,
     /// How long running handlers may go on when the client ends.
     pub grace_ms: u64,
 }

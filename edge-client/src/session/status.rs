@@ -56,6 +56,12 @@ pub struct Counters {
     pub duplicates: u64,
     /// Events that were given up.
     pub events_skipped: u64,
+    /// Events that were passed over or ended because their session was stopped.
+    pub events_stopped: u64,
+    /// Signal frames.
+    pub signals: u64,
+    /// Activities of handlers, on their way to the relay.
+    pub activities: u64,
     /// Attempts of handlers that failed.
     pub attempts_failed: u64,
     /// Streams opened.

@@ -8,7 +8,7 @@ use tokio::sync::{
     oneshot,
 };
 
-use super::{Store, StoreError, WaitingReport};
+use super::{Store, StoreError, Waiting};
 use crate::session::Batch;
 
 /// A store on a thread of its own, because a commit waits for the disk. Clones speak to the same.
@@ -29,7 +29,7 @@ pub struct KeeperThread {
 #[derive(Debug)]
 enum Request {
     Commit(Batch),
-    Reports(usize, oneshot::Sender<Result<Vec<WaitingReport>, StoreError>>),
+    Outbox(usize, oneshot::Sender<Result<Vec<Waiting>, StoreError>>),
     Forget(Vec<i64>, oneshot::Sender<Result<(), StoreError>>),
     Count(oneshot::Sender<Result<u64, StoreError>>),
     Close,
@@ -52,18 +52,18 @@ impl Keeper {
         let _ = self.requests.send(Request::Commit(batch));
     }
 
-    /// The oldest reports that wait.
-    pub async fn reports(&self, count_max: usize) -> Result<Vec<WaitingReport>, StoreError> {
-        self.ask(|answer| Request::Reports(count_max, answer)).await
+    /// The oldest that wait, in their order.
+    pub async fn outbox(&self, count_max: usize) -> Result<Vec<Waiting>, StoreError> {
+        self.ask(|answer| Request::Outbox(count_max, answer)).await
     }
 
-    /// Reports that were taken, or never will be.
-    pub async fn forget_reports(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
+    /// These were taken, or never will be.
+    pub async fn forget_waiting(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
         self.ask(|answer| Request::Forget(numbers, answer)).await
     }
 
-    /// Reports that wait.
-    pub async fn reports_waiting(&self) -> Result<u64, StoreError> {
+    /// How many wait.
+    pub async fn outbox_length(&self) -> Result<u64, StoreError> {
         self.ask(Request::Count).await
     }
 
@@ -98,14 +98,14 @@ fn serve(
             Request::Commit(batch) => {
                 let _ = committed.send(store.commit(&batch));
             }
-            Request::Reports(count_max, answer) => {
-                let _ = answer.send(store.reports(count_max));
+            Request::Outbox(count_max, answer) => {
+                let _ = answer.send(store.outbox(count_max));
             }
             Request::Forget(numbers, answer) => {
-                let _ = answer.send(store.forget_reports(&numbers));
+                let _ = answer.send(store.forget_waiting(&numbers));
             }
             Request::Count(answer) => {
-                let _ = answer.send(store.reports_waiting());
+                let _ = answer.send(store.outbox_length());
             }
             Request::Close => return,
         }

@@ -8,7 +8,8 @@ use super::StoreError;
 const APPLICATION_ID: i32 = 0x4564_5265;
 
 /// One entry for each version of the stored format: what leads to it from the one before.
-const VERSIONS: [&str; 1] = ["
+const VERSIONS: [&str; 2] = [
+    "
     CREATE TABLE stream (
         key INTEGER PRIMARY KEY,
         relay TEXT NOT NULL,
@@ -28,7 +29,23 @@ const VERSIONS: [&str; 1] = ["
         stream INTEGER NOT NULL,
         report TEXT NOT NULL
     ) STRICT;
-"];
+",
+    // A cursor for each channel; an empty one is the credential's own person's. The outbox holds
+    // activities, too, from here on.
+    "
+    CREATE TABLE stream_by_channel (
+        key INTEGER PRIMARY KEY,
+        relay TEXT NOT NULL,
+        edge TEXT NOT NULL,
+        channel TEXT NOT NULL,
+        cursor TEXT,
+        UNIQUE (relay, edge, channel)
+    ) STRICT;
+    INSERT INTO stream_by_channel SELECT key, relay, edge, '', cursor FROM stream;
+    DROP TABLE stream;
+    ALTER TABLE stream_by_channel RENAME TO stream;
+",
+];
 
 /// A client that was just ended may still be closing its file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use edgerelay::{Arguments, HandlerSettings, Settings, Source, Start, Transport};
+use edgerelay::{Arguments, HandlerSettings, Settings, Source, Start, StoreChoice, Transport};
 
 use crate::harness::credential;
 
@@ -62,6 +62,11 @@ fn every_value_is_read_from_the_file() {
         exit_when_caught_up = true
         name = "laptop"
         log = "debug"
+        credential_store = "file"
+        channel = "team:t"
+        own = "include"
+        activities = "off"
+        progress_fd = 7
     "#;
     let settings = resolve(&[], &[], Some(file)).unwrap();
     assert_eq!(settings.transport.value, Transport::Ndjson);
@@ -73,8 +78,12 @@ fn every_value_is_read_from_the_file() {
     assert!(!settings.reports.value && settings.fail_on_gap.value);
     assert!(settings.exit_when_caught_up.value && settings.local.value.is_none());
     assert_eq!((settings.heartbeat_s.value, settings.grace.value.as_secs()), (20, 60));
-    assert_eq!(settings.name.unwrap().value, "laptop");
+    assert_eq!(settings.name.as_ref().unwrap().value, "laptop");
     assert_eq!(settings.state.value, Path::new("here.db"));
+    assert_eq!(settings.credential_store.value, StoreChoice::File);
+    assert_eq!(settings.channel_named().unwrap().to_string(), "team:t");
+    assert!(settings.own.value && !settings.activities.value);
+    assert_eq!(exec.progress_fd, 7);
 }
 
 #[test]
@@ -114,6 +123,9 @@ fn errors_say_where_a_value_came_from_and_what_to_write() {
         ),
         (&["--local", "0.0.0.0:80"], &[], no_file, "only loopback is served"),
         (&["--kind", "*"], &[], no_file, "the flag --kind is wrong: \"*\" is not a filter"),
+        (&["--channel", "team"], &[], no_file, "is not a channel: user:ID, team:ID or org"),
+        (&["--credential-store", "cloud"], &[], no_file, "is not one of auto, keyring, file"),
+        (&["--exec", "cat", "--progress-fd", "2"], &[], no_file, "is not a number from 3 to 255"),
         (&["--grace", "soon"], &[], no_file, "is not a duration"),
         (&[], &[("PROXY_URL", "relay")], no_file, "PROXY_URL is wrong: \"relay\" is not a URL"),
         (&[], &[("PROXY_URL", "ftp://relay")], no_file, "is not an http or https URL"),
@@ -132,9 +144,6 @@ fn what_is_missing_is_named() {
     let arguments = Arguments::parse(["edgerelay", "listen"]).unwrap();
     let error = Settings::resolve(&arguments, &|_| None, None).unwrap_err().to_string();
     assert!(error.contains("PROXY_URL=https://relay.example.com"), "{error}");
-    let relay = |name: &str| (name == "PROXY_URL").then(|| "https://r".to_owned());
-    let error = Settings::resolve(&arguments, &relay, None).unwrap_err().to_string();
-    assert!(error.contains("EDGE_API_KEY="), "{error}");
 }
 
 #[test]
@@ -184,4 +193,9 @@ fn without_reports_scope_nothing_is_reported_unless_asked() {
     assert!(reports(&["--report", "on"]));
     assert!(reports(&["--exec", "cat"]));
     assert!(!reports(&["--exec", "cat", "--report", "off"]));
+    let activities = |flags: &[&str]| resolve(flags, &[], None).unwrap().activities.value;
+    assert!(!activities(&[]) && !activities(&["--forward", "http://127.0.0.1:1"]));
+    assert!(
+        activities(&["--exec", "cat"]) && !activities(&["--exec", "cat", "--activities", "off"])
+    );
 }

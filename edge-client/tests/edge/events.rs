@@ -14,6 +14,11 @@ pub(crate) fn event_id(seq: u64) -> EventId {
 }
 
 pub(crate) fn record(seq: u64, body: &str) -> String {
+    record_about(seq, body, Subject::default(), false)
+}
+
+/// One of which the relay knows more.
+pub(crate) fn record_about(seq: u64, body: &str, subject: Subject<'_>, own: bool) -> String {
     Record::new(&RecordParts {
         id: event_id(seq),
         received_at: UnixMillis::new(1_790_000_000_000 + seq),
@@ -26,8 +31,8 @@ pub(crate) fn record(seq: u64, body: &str) -> String {
             ("Linear-Event".into(), "AgentSessionEvent".into()),
             ("Content-Type".into(), "application/json; charset=utf-8".into()),
         ],
-        subject: Subject::default(),
-        own: false,
+        subject,
+        own,
         body,
     })
     .into_string()

@@ -10,9 +10,10 @@ use std::{
 
 use futures::FutureExt;
 use relay_schemas::{
-    Bye, ByeCode, ClientMessage, Cursor, ErrorCode, Gap, GapReason, Heartbeat, Open, Report,
-    UnixMillis, write_webhook_frame,
+    Bye, ByeCode, ClientMessage, Cursor, ErrorCode, Gap, GapReason, Heartbeat, Open, Problem,
+    Report, UnixMillis, write_webhook_frame,
 };
+use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -53,6 +54,10 @@ pub(crate) struct Plan {
     pub(crate) lose: Option<u64>,
     /// A line that is no frame comes in place of this event.
     pub(crate) garble: Option<u64>,
+    /// Serve from after this event, whatever was asked for.
+    pub(crate) from: Option<u64>,
+    /// This line comes after `open`.
+    pub(crate) extra: Option<String>,
 }
 
 #[derive(Default)]
@@ -63,6 +68,12 @@ pub(crate) struct Seen {
     pub(crate) credentials: Vec<String>,
     /// Every report, in the order in which they were taken.
     pub(crate) reports: Vec<Report>,
+    /// Bodies of reports and activities together, in that order, also those that were refused.
+    pub(crate) told: Vec<Value>,
+    /// Device and refresh requests: the path and the body.
+    pub(crate) device: Vec<(String, String)>,
+    /// Paths that this relay does not know.
+    pub(crate) others: Vec<String>,
     /// Frames of events written to connections, and credit granted.
     pub(crate) events_sent: usize,
     pub(crate) bytes_granted: i64,
@@ -73,6 +84,10 @@ struct State {
     records: Vec<String>,
     plans: VecDeque<Plan>,
     report_plans: VecDeque<(ErrorCode, Option<u64>)>,
+    device_plans: VecDeque<Answer>,
+    /// Only this credential is good, when there is one; others have expired.
+    only: Option<String>,
+    lines: Vec<String>,
     seen: Seen,
     heartbeat_s: u32,
     credit: i64,
@@ -96,6 +111,9 @@ impl FakeRelay {
                 records: Vec::new(),
                 plans: VecDeque::new(),
                 report_plans: VecDeque::new(),
+                device_plans: VecDeque::new(),
+                only: None,
+                lines: Vec::new(),
                 seen: Seen::default(),
                 heartbeat_s: 1,
                 credit: 256 * 1024,
@@ -142,6 +160,12 @@ impl FakeRelay {
         self.changed.notify_waiters();
     }
 
+    /// Adds records as they are stored.
+    pub(crate) fn push_records(&self, records: Vec<String>) {
+        self.state().records.extend(records);
+        self.changed.notify_waiters();
+    }
+
     pub(crate) fn plan(&self, plan: Plan) {
         self.state().plans.push_back(plan);
     }
@@ -153,6 +177,22 @@ impl FakeRelay {
 
     pub(crate) fn clear_report_plans(&self) {
         self.state().report_plans.clear();
+    }
+
+    /// The next device or refresh request is answered with this; without a plan, not at all.
+    pub(crate) fn plan_device(&self, answer: Answer) {
+        self.state().device_plans.push_back(answer);
+    }
+
+    /// From now on every other credential has expired.
+    pub(crate) fn accept_only(&self, token: &str) {
+        self.state().only = Some(format!("Bearer {token}"));
+    }
+
+    /// Sends a line on every connection that is open.
+    pub(crate) fn send_line(&self, line: String) {
+        self.state().lines.push(line);
+        self.changed.notify_waiters();
     }
 
     pub(crate) fn set_credit(&self, credit: i64) {
@@ -181,8 +221,30 @@ impl FakeRelay {
 
     async fn serve(self, mut stream: TcpStream) {
         while let Some(request) = Request::read(&mut stream).await {
-            self.state().seen.credentials.push(request.header("authorization").unwrap_or_default());
-            match request.path.split_once('?').unwrap_or((&request.path, "")) {
+            let authorization = request.header("authorization").unwrap_or_default();
+            self.state().seen.credentials.push(authorization.clone());
+            let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+            let is_expired = self.state().only.as_ref().is_some_and(|only| *only != authorization);
+            if is_expired && !path.starts_with("/device/") {
+                respond(&mut stream, &Answer::problem((ErrorCode::CredentialExpired, None))).await;
+                continue;
+            }
+            match (path, query) {
+                ("/device/code" | "/device/token" | "/device/revoke", _) => {
+                    let answer = self.answer_device(path, &request.body);
+                    self.changed.notify_waiters();
+                    let Some(answer) = answer else { return };
+                    respond(&mut stream, &answer).await;
+                }
+                ("/machines/self", _) => {
+                    let body = r#"{"edge":"edge_1","name":"laptop","organization":"org-1","user":"u-1","scopes":["read:events"],"channels":["user:u-1"],"expires_at":"2026-11-20T09:00:00Z"}"#;
+                    respond(&mut stream, &Answer::ok(body)).await;
+                }
+                ("/events/activity", _) => {
+                    let answer = self.take_activity(&request.body);
+                    self.changed.notify_waiters();
+                    respond(&mut stream, &answer).await;
+                }
                 ("/events/stream", query) => {
                     self.state().seen.dials.push(query.to_owned());
                     self.changed.notify_waiters();
@@ -201,14 +263,39 @@ impl FakeRelay {
                     let answer = refuse.map_or_else(|| Answer::ok("{}"), Answer::problem);
                     respond(&mut stream, &answer).await;
                 }
-                _ => respond(&mut stream, &Answer::problem((ErrorCode::NotFound, None))).await,
+                _ => {
+                    self.state().seen.others.push(request.path.clone());
+                    respond(&mut stream, &Answer::problem((ErrorCode::NotFound, None))).await;
+                }
             }
+        }
+    }
+
+    fn answer_device(&self, path: &str, body: &[u8]) -> Option<Answer> {
+        let mut state = self.state();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        state.seen.device.push((path.to_owned(), body));
+        state.device_plans.pop_front()
+    }
+
+    fn take_activity(&self, body: &[u8]) -> Answer {
+        let mut state = self.state();
+        state.seen.told.push(serde_json::from_slice(body).unwrap());
+        match state.report_plans.pop_front() {
+            Some((ErrorCode::EventReassigned, _)) => reassigned(),
+            Some(plan) => Answer::problem(plan),
+            None => Answer::ok("{}"),
         }
     }
 
     fn take_report(&self, body: &[u8]) -> Answer {
         let report = Report::parse(body).unwrap();
         let mut state = self.state();
+        state.seen.told.push(serde_json::from_slice(body).unwrap());
+        if let Some((ErrorCode::EventReassigned, _)) = state.report_plans.front() {
+            state.report_plans.pop_front();
+            return reassigned();
+        }
         if let Some(plan) = state.report_plans.pop_front() {
             return Answer::problem(plan);
         }
@@ -249,6 +336,12 @@ impl FakeRelay {
     }
 }
 
+fn reassigned() -> Answer {
+    let problem = Problem::new(ErrorCode::EventReassigned, "another machine has it");
+    let body = problem.with("assigned_to", "desktop").to_json();
+    Answer { status: 409, retry_after_s: None, body }
+}
+
 /// One connection's place.
 struct Reader<'a> {
     relay: &'a FakeRelay,
@@ -256,6 +349,7 @@ struct Reader<'a> {
     next: u64,
     n: u64,
     frames: usize,
+    lines: usize,
     credit: Option<i64>,
     heartbeats: Interval,
 }
@@ -272,12 +366,14 @@ impl<'a> Reader<'a> {
             Some(("tail", count)) => tail.saturating_sub(count.parse().unwrap()),
             other => panic!("no such start: {other:?}"),
         };
+        let after = plan.from.unwrap_or(after);
         Self {
             relay,
             plan,
             next: after + 1,
             n: 0,
             frames: 0,
+            lines: state.lines.len(),
             credit: has_credit.then_some(state.credit),
             heartbeats: interval(Duration::from_secs(u64::from(state.heartbeat_s))),
         }
@@ -312,8 +408,14 @@ impl<'a> Reader<'a> {
         if let Some(gap) = gap {
             self.frame(out, &gap.to_line()).await?;
         }
+        if let Some(line) = self.plan.extra.take() {
+            out.text(&line).await?;
+        }
         loop {
             let changed = self.relay.changed.notified();
+            while let Some(line) = self.next_extra() {
+                out.text(&line).await?;
+            }
             while let Some(line) = self.next_line() {
                 let length = line.len() as i64;
                 self.frame(out, &line).await?;
@@ -354,6 +456,12 @@ impl<'a> Reader<'a> {
             self.relay.state().seen.bytes_granted += bytes;
         }
         Ok(())
+    }
+
+    fn next_extra(&mut self) -> Option<String> {
+        let line = self.relay.state().lines.get(self.lines).cloned()?;
+        self.lines += 1;
+        Some(line)
     }
 
     fn next_line(&mut self) -> Option<String> {

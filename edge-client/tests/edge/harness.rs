@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     future::Future,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,6 +31,12 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 pub(crate) fn credential(edge: &str) -> String {
+    credential_until(edge, 4_000_000_000)
+}
+
+/// One that expires at this second. Each has another signature.
+pub(crate) fn credential_until(edge: &str, exp: u64) -> String {
+    static ISSUED: AtomicU64 = AtomicU64::new(0);
     let claims = Claims {
         sub: edge.parse().unwrap(),
         org: "org-1".parse().unwrap(),
@@ -35,17 +44,37 @@ pub(crate) fn credential(edge: &str) -> String {
         name: None,
         scopes: Scope::DEFAULT.to_vec(),
         channels: Vec::new(),
-        iat: 0,
-        exp: 4_000_000_000,
+        iat: ISSUED.fetch_add(1, Ordering::Relaxed),
+        exp,
     };
     SigningKeys::parse("k1:sixteen-characters").unwrap().issue(&claims)
 }
 
 /// Settings for a client of this relay with this state.
 pub(crate) fn settings(relay: &FakeRelay, state: &Path, flags: &[&str]) -> Settings {
+    settings_with(relay, state, flags, ("EDGE_API_KEY", &credential("edge_1")))
+}
+
+/// Settings for a client that has nothing but the sign-in in this directory.
+pub(crate) fn signed_in(
+    relay: &FakeRelay,
+    state: &Path,
+    directory: &Path,
+    flags: &[&str],
+) -> Settings {
+    let flags = [flags, &["--credential-store", "file"]].concat();
+    settings_with(relay, state, &flags, ("XDG_CONFIG_HOME", directory.to_str().unwrap()))
+}
+
+fn settings_with(
+    relay: &FakeRelay,
+    state: &Path,
+    flags: &[&str],
+    (name, value): (&str, &str),
+) -> Settings {
     let environment = BTreeMap::from([
         ("PROXY_URL".to_owned(), relay.url()),
-        ("EDGE_API_KEY".to_owned(), credential("edge_1")),
+        (name.to_owned(), value.to_owned()),
         ("EDGERELAY_STATE".to_owned(), state.display().to_string()),
         ("EDGERELAY_LOCAL".to_owned(), "off".to_owned()),
     ]);

@@ -6,6 +6,7 @@ use tokio::{
     net::TcpStream,
 };
 
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) retry_after_s: Option<u64>,
@@ -15,6 +16,12 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn ok(body: &str) -> Self {
         Self { status: 200, retry_after_s: None, body: body.into() }
+    }
+
+    /// As RFC 6749 spells errors.
+    pub(crate) fn oauth(error: &str, code: Option<&str>) -> Self {
+        let body = serde_json::json!({ "error": error, "code": code });
+        Self { status: 400, retry_after_s: None, body: body.to_string() }
     }
 
     pub(crate) fn problem((code, retry_after_s): (ErrorCode, Option<u64>)) -> Self {

@@ -6,6 +6,7 @@
 
 mod backpressure;
 mod config;
+mod credentials;
 mod endings;
 mod events;
 mod export;
@@ -18,9 +19,13 @@ mod http;
 mod local_server;
 mod outbox;
 mod program;
+mod progress;
 mod resume;
 mod script;
 mod session_model;
 mod session_script;
+mod session_stops;
+mod sign_in;
 mod store;
 mod stream_out;
+mod telling;

@@ -79,11 +79,43 @@ async fn lost_and_garbled_lines_are_read_again() {
     }
 }
 
+/// The earlier system's client took the end of an answer for the end of its work.
 #[tokio::test]
-async fn a_connection_that_falls_silent_is_given_up() {
+async fn a_clean_end_of_the_stream_is_reconnected() {
+    for frames_max in 1..=EVENTS as usize {
+        let plan = Plan { frames_max: Some(frames_max), ..Plan::default() };
+        check("ndjson", std::slice::from_ref(&plan)).await;
+        check("ws", &[Plan { close: Some(1_000), ..plan }]).await;
+    }
+}
+
+/// The earlier system's client waited for ever on a connection that was dead.
+#[tokio::test]
+async fn a_half_open_connection_is_noticed() {
     for transport in TRANSPORTS {
         let plan = Plan { frames_max: Some(3), silent: true, ..Plan::default() };
         check(transport, &[plan]).await;
+    }
+}
+
+/// The earlier system started several runs for one event, because its source sent it again.
+#[tokio::test]
+async fn a_redelivery_starts_no_second_run() {
+    for transport in TRANSPORTS {
+        let relay = FakeRelay::start().await;
+        relay.push(&["s"; 2]);
+        // The whole stream comes twice, as after a gap to its beginning.
+        relay.plan(Plan { frames_max: Some(2), ..Plan::default() });
+        relay.plan(Plan { from: Some(0), ..Plan::default() });
+        let (_directory, state) = state();
+        let recorder = Recorder::new();
+        let flags = ["--transport", transport];
+        let client = Running::start(settings(&relay, &state, &flags), recorder.clone());
+        within(relay.wait_for(|seen| seen.events_sent >= 3)).await;
+        relay.push(&["s"]);
+        recorder.wait_for(3).await;
+        client.stop().await;
+        assert_eq!(recorder.events(), [1, 2, 3].map(event_id));
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use edgerelay::{
-    Command, Fault, Input, OnFailure, Ordering, Outcome, Restored, Session, SessionSettings, Start,
-    Ticket,
+    Command, Fault, Input, OnFailure, Ordering, Outcome, Restored, RunSummary, Session,
+    SessionSettings, Start, Ticket,
 };
 use relay_schemas::{Bye, ByeCode, Cursor, Heartbeat, Open, UnixMillis, write_webhook_frame};
 
@@ -23,6 +23,9 @@ pub(crate) fn settings() -> SessionSettings {
         persist_interval_ms: 0,
         fail_on_gap: false,
         exit_when_caught_up: false,
+        activities: true,
+        stops: true,
+        is_renewed: false,
         grace_ms: 5_000,
     }
 }
@@ -81,7 +84,7 @@ impl Script {
     }
 
     pub(crate) fn finish(&mut self, ticket: Ticket, outcome: Outcome) -> Vec<Command> {
-        self.feed(Input::Finished { ticket, outcome })
+        self.feed(Input::Finished { ticket, outcome, summary: RunSummary::default() })
     }
 
     pub(crate) fn handled(&self) -> Option<Cursor> {

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use edgerelay::{
-    Batch, Command, DialFrom, Input, Ordering, Outcome, Restored, SessionSettings, Ticket,
+    Batch, Command, DialFrom, Input, Ordering, Outcome, Restored, RunSummary, SessionSettings,
+    Ticket,
 };
 use proptest::prelude::*;
 use relay_schemas::EventId;
@@ -135,11 +136,11 @@ impl World {
             Step::Succeed(index) if !self.running.is_empty() => {
                 let (ticket, id) = self.running.remove(index.index(self.running.len()));
                 self.succeeded.push(id);
-                self.feed(Input::Finished { ticket, outcome: Outcome::Succeeded });
+                self.finish_run(ticket, Outcome::Succeeded);
             }
             Step::Fail(index) if !self.running.is_empty() => {
                 let (ticket, _) = self.running.remove(index.index(self.running.len()));
-                self.feed(Input::Finished { ticket, outcome: Outcome::Failed("no".into()) });
+                self.finish_run(ticket, Outcome::Failed("no".into()));
             }
             Step::Cut if self.is_open => {
                 self.is_open = false;
@@ -164,6 +165,10 @@ impl World {
         }
         self.send();
         self.check();
+    }
+
+    fn finish_run(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.feed(Input::Finished { ticket, outcome, summary: RunSummary::default() });
     }
 
     fn written(&mut self) {
@@ -193,7 +198,7 @@ impl World {
             while !self.running.is_empty() {
                 let (ticket, id) = self.running.remove(0);
                 self.succeeded.push(id);
-                self.feed(Input::Finished { ticket, outcome: Outcome::Succeeded });
+                self.finish_run(ticket, Outcome::Succeeded);
             }
             self.send();
             self.written();

@@ -2,14 +2,16 @@
 //! the exact commands, move the time, assert again. No sockets, no clock.
 
 use edgerelay::{
-    Batch, Command, DialFrom, Event, Exit, Fault, Input, LinkState, Notice, OnFailure, Ordering,
-    Outcome, Refusal, RefusalKind, Restored, SessionSettings, Start, Ticket,
+    Activity, Batch, Command, DialFrom, Dispatch, Event, Exit, Fault, Input, LinkState, Notice,
+    OnFailure, Ordering, Outcome, Refusal, RefusalKind, Restored, RunSummary, SessionSettings,
+    Start, StatusReport, Ticket,
     limits::{BYTES_HELD_MAX, DIAL_TIMEOUT_MS, EVENTS_HELD_MAX, WINDOW_EVENTS_MAX},
 };
-use relay_schemas::{ByeCode, Gap, GapReason, Report, ReportStatus};
+use relay_schemas::{ByeCode, Gap, GapReason, ReportStatus, write_attempt_frame};
+use serde_json::json;
 
 use crate::{
-    events::{cursor, event_id},
+    events::{cursor, event_id, record},
     script::{
         Script, at, bye_line, heartbeat_line, open_line, passing, settings, webhook_line,
         webhook_line_with,
@@ -33,12 +35,12 @@ fn persisted(seq: u64, handled: &[u64], reports: &[(u64, ReportStatus)]) -> Comm
     Command::Persist(Batch {
         cursor: Some(cursor(seq)),
         handled: handled.iter().map(|seq| event_id(*seq)).collect(),
-        reports: reports.iter().map(|(seq, status)| report(*seq, *status)).collect(),
+        dispatches: reports.iter().map(|(seq, status)| report(*seq, *status)).collect(),
     })
 }
 
-fn report(seq: u64, status: ReportStatus) -> Report {
-    Report { event_id: event_id(seq), status, error: None, message: None }
+fn report(seq: u64, status: ReportStatus) -> Dispatch {
+    Dispatch::Status(StatusReport::new(event_id(seq), status))
 }
 
 #[test]
@@ -120,8 +122,9 @@ fn what_the_relay_asks_to_wait_is_waited() {
     assert_eq!(script.wake(), [Command::Dial(DialFrom::Cursor(cursor(0)))]);
 }
 
+/// The earlier system's client stopped after ten failed tries, until somebody started it again.
 #[test]
-fn waits_grow_without_an_end_and_start_anew_after_progress() {
+fn a_client_never_gives_up_after_ten_tries() {
     let mut script = Script::new(settings(), at(0));
     script.feed(Input::Start);
     for _ in 0..1_000 {
@@ -173,6 +176,37 @@ fn terminal_ends_are_not_dialed_again() {
         assert_eq!(refusal.kind, kind);
         assert_eq!(script.session.poll_timeout(), None);
     }
+}
+
+#[test]
+fn an_expired_credential_is_followed_by_another_where_there_is_one() {
+    let renewed = || SessionSettings { is_renewed: true, ..settings() };
+    let expired = || {
+        Fault::Terminal(Refusal {
+            kind: RefusalKind::Credential,
+            code: "credential_expired".into(),
+            message: "expired".into(),
+        })
+    };
+    for input in [Input::Line(bye_line(ByeCode::Expired, 0).into()), Input::Disconnected(expired())]
+    {
+        let mut script = Script::open(renewed(), at(4), false);
+        script.line(&heartbeat_line(4, 0));
+        let commands = script.feed(input);
+        assert_eq!(commands.last(), Some(&Command::Dial(DialFrom::Cursor(cursor(4)))));
+        // A relay whose clock is wrong must not be hammered.
+        let mut waited_ms = 0;
+        for _ in 0..20 {
+            script.feed(Input::Disconnected(expired()));
+            let wait_ms = script.session.status(script.now).dial_in_ms.unwrap_or(0);
+            waited_ms += wait_ms;
+            script.pass(wait_ms);
+        }
+        assert!(waited_ms > 100_000, "{waited_ms}");
+    }
+    let mut script = Script::open(renewed(), at(4), false);
+    let commands = script.line(&bye_line(ByeCode::Revoked, 0));
+    assert!(matches!(commands.last(), Some(Command::Exit(Exit::Refused(_)))), "{commands:?}");
 }
 
 #[test]
@@ -253,8 +287,12 @@ fn a_failed_handler_is_tried_again_and_then_stops_the_client() {
     let (again, event, attempt) = run(&script.wake());
     assert_eq!((again, event.id(), attempt), (ticket, event_id(1), 2));
     let commands = script.finish(ticket, Outcome::Failed("no".into()));
-    let failed = Report { error: Some("no".into()), ..report(1, ReportStatus::Failed) };
-    let batch = Batch { cursor: Some(cursor(0)), handled: vec![], reports: vec![failed] };
+    let failed = StatusReport {
+        error: Some("no".into()),
+        ..StatusReport::new(event_id(1), ReportStatus::Failed)
+    };
+    let dispatches = vec![Dispatch::Status(failed)];
+    let batch = Batch { cursor: Some(cursor(0)), handled: vec![], dispatches };
     assert_eq!(commands, [Command::Hangup, Command::Persist(batch)]);
     let exit = Exit::HandlerFailed { event: event_id(1), message: "no".into() };
     assert_eq!(script.feed(Input::Persisted), [Command::Exit(exit)]);
@@ -276,6 +314,78 @@ fn a_failed_handler_can_be_passed_over() {
     assert_eq!(commands[0], Command::Tell(notice));
     let Command::Persist(batch) = &commands[1] else { panic!("{commands:?}") };
     assert_eq!((batch.cursor, batch.handled.as_slice()), (Some(cursor(1)), &[event_id(1)][..]));
+}
+
+/// Where each event is given to one machine, the relay hands out an event again with the furthest
+/// position, or with its own.
+#[test]
+fn an_older_event_that_comes_again_moves_no_cursor_back() {
+    let mut script = Script::open(settings(), at(9), false);
+    let (ticket, ..) = run(&script.webhook(10));
+    assert_eq!(script.finish(ticket, Outcome::Succeeded), [persisted(10, &[10], &[])]);
+    script.feed(Input::Persisted);
+    for (n, seq, at) in [(2, 4, 10), (3, 5, 5)] {
+        let mut line = String::new();
+        write_attempt_frame(cursor(at), n, 2, &record(seq, "{}"), &mut line);
+        let (ticket, event, _) = run(&script.line(&line));
+        assert_eq!(event.id(), event_id(seq));
+        assert_eq!(script.finish(ticket, Outcome::Succeeded), [persisted(10, &[seq], &[])]);
+        script.feed(Input::Persisted);
+    }
+    script.feed(Input::Disconnected(passing()));
+    assert_eq!(script.wake(), [Command::Dial(DialFrom::Cursor(cursor(10)))]);
+}
+
+#[test]
+fn an_event_that_was_given_up_here_is_new_when_this_machine_gets_it_again() {
+    let skip = SessionSettings { on_failure: OnFailure::Skip, attempts_max: Some(1), ..settings() };
+    let mut script = Script::open(skip, at(0), false);
+    let (ticket, ..) = run(&script.webhook(1));
+    script.finish(ticket, Outcome::Failed("no".into()));
+    script.feed(Input::Persisted);
+    let again = |n, attempt| {
+        let mut line = String::new();
+        write_attempt_frame(cursor(1), n, attempt, &record(1, "{}"), &mut line);
+        line
+    };
+    script.line(&again(2, 1));
+    assert_eq!(script.session.status(script.now).counters.duplicates, 1);
+    let (ticket, event, attempt) = run(&script.line(&again(3, 2)));
+    assert_eq!((event.id(), attempt), (event_id(1), 1));
+    script.finish(ticket, Outcome::Succeeded);
+    script.line(&again(4, 3));
+    assert_eq!(script.session.status(script.now).counters.duplicates, 2, "handled is handled");
+}
+
+#[test]
+fn what_a_handler_tells_is_stored_in_order_before_its_report() {
+    let activity = |body: &str| {
+        Activity::parse(format!(r#"{{"type":"thought","body":"{body}"}}"#).as_bytes()).unwrap()
+    };
+    for activities in [true, false] {
+        let settings = SessionSettings { reports: true, activities, ..settings() };
+        let mut script = Script::open(settings, at(0), false);
+        let (ticket, ..) = run(&script.webhook(1));
+        for body in ["one", "two"] {
+            script.feed(Input::Progress { ticket, activity: activity(body) });
+        }
+        let summary =
+            RunSummary { message: Some("done".into()), exit_code: Some(0), duration_ms: Some(12) };
+        script.feed(Input::Finished { ticket, outcome: Outcome::Succeeded, summary });
+        // Too late: its run is over.
+        script.feed(Input::Progress { ticket, activity: activity("three") });
+        let commands = script.feed(Input::Persisted);
+        let Command::Persist(batch) = &commands[0] else { panic!("{commands:?}") };
+        let told = serde_json::to_value(&batch.dispatches).unwrap();
+        let id = event_id(1).to_string();
+        let thought = |body| json!({"eventId": id, "activity": {"type": "thought", "body": body, "ephemeral": false}});
+        let report = json!({"eventId": id, "status": "completed", "message": "done", "exitCode": 0, "durationMs": 12});
+        let expected = match activities {
+            true => json!([thought("one"), thought("two"), report]),
+            false => json!([report]),
+        };
+        assert_eq!(told, expected);
+    }
 }
 
 #[test]

@@ -4,11 +4,11 @@
 use std::fs;
 
 use edgerelay::{
-    Batch, Restored, Store, StoreError, StreamIdentity,
+    Batch, Dispatch, Restored, StatusReport, Store, StoreError, StreamIdentity,
     limits::{OUTBOX_REPORTS_MAX, RECENT_IDS_MAX},
 };
 use proptest::prelude::*;
-use relay_schemas::{EventId, Report, ReportStatus};
+use relay_schemas::{EventId, ReportStatus};
 
 use crate::{
     events::{cursor, event_id},
@@ -16,11 +16,11 @@ use crate::{
 };
 
 fn identity(edge: &str) -> StreamIdentity {
-    StreamIdentity { relay: "https://relay".into(), edge: edge.parse().unwrap() }
+    StreamIdentity { relay: "https://relay".into(), edge: edge.parse().unwrap(), channel: None }
 }
 
-fn report(seq: u64, status: ReportStatus) -> Report {
-    Report { event_id: event_id(seq), status, error: None, message: None }
+fn report(seq: u64, status: ReportStatus) -> Dispatch {
+    Dispatch::Status(StatusReport::new(event_id(seq), status))
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn what_is_committed_is_there_again_and_nothing_else() {
     let batch = Batch {
         cursor: Some(cursor(3)),
         handled: vec![event_id(3), event_id(5)],
-        reports: vec![report(3, ReportStatus::Processing), report(3, ReportStatus::Completed)],
+        dispatches: vec![report(3, ReportStatus::Processing), report(3, ReportStatus::Completed)],
     };
     store.commit(&batch).unwrap();
     // A batch without a cursor leaves it.
@@ -41,21 +41,21 @@ fn what_is_committed_is_there_again_and_nothing_else() {
     let (mut store, restored) = Store::open(&path, &identity("edge_1")).unwrap();
     assert_eq!(restored.cursor, Some(cursor(3)));
     assert_eq!(restored.handled, [3, 5, 6].map(event_id));
-    let waiting = store.reports(10).unwrap();
-    let reports: Vec<Report> = waiting.iter().map(|waiting| waiting.report.clone()).collect();
-    assert_eq!(reports, batch.reports);
-    assert_eq!(store.reports(1).unwrap().len(), 1);
-    store.forget_reports(&[waiting[0].number]).unwrap();
+    let waiting = store.outbox(10).unwrap();
+    let told: Vec<Dispatch> = waiting.iter().map(|waiting| waiting.dispatch.clone()).collect();
+    assert_eq!(told, batch.dispatches);
+    assert_eq!(store.outbox(1).unwrap().len(), 1);
+    store.forget_waiting(&[waiting[0].number]).unwrap();
     drop(store);
 
     let (mut store, _) = Store::open(&path, &identity("edge_1")).unwrap();
-    assert_eq!(store.reports(10).unwrap(), waiting[1..]);
+    assert_eq!(store.outbox(10).unwrap(), waiting[1..]);
     store.reset().unwrap();
     drop(store);
 
     let (store, restored) = Store::open(&path, &identity("edge_1")).unwrap();
     assert_eq!(restored, Restored::default());
-    assert_eq!(store.reports_waiting().unwrap(), 1, "a reset forgets no report");
+    assert_eq!(store.outbox_length().unwrap(), 1, "a reset forgets no report");
 }
 
 #[test]
@@ -69,14 +69,14 @@ fn edges_and_relays_have_cursors_of_their_own() {
         let batch = Batch {
             cursor: Some(cursor(seq)),
             handled: vec![event_id(seq)],
-            reports: vec![report(seq, ReportStatus::Completed)],
+            dispatches: vec![report(seq, ReportStatus::Completed)],
         };
         store.commit(&batch).unwrap();
     }
     for (seq, identity) in (1..).zip(&identities) {
         let (store, restored) = Store::open(&path, identity).unwrap();
         assert_eq!((restored.cursor, restored.handled), (Some(cursor(seq)), vec![event_id(seq)]));
-        assert_eq!(store.reports(10).unwrap().len(), 1);
+        assert_eq!(store.outbox(10).unwrap().len(), 1);
     }
 }
 
@@ -110,6 +110,41 @@ fn foreign_files_are_left_alone() {
     assert!(matches!(refused, StoreError::Foreign(_)), "{refused}");
 }
 
+/// As the version before channels and activities wrote it.
+#[test]
+fn the_state_of_an_earlier_version_goes_on() {
+    let (_directory, path) = state();
+    let earlier = rusqlite::Connection::open(&path).unwrap();
+    let report = format!(r#"{{"eventId":"{}","status":"failed","error":"e"}}"#, event_id(3));
+    earlier
+        .execute_batch(&format!(
+            "CREATE TABLE stream (key INTEGER PRIMARY KEY, relay TEXT NOT NULL, edge TEXT NOT NULL,
+                 cursor TEXT, UNIQUE (relay, edge)) STRICT;
+             CREATE TABLE handled (stream INTEGER NOT NULL, slot INTEGER NOT NULL,
+                 number INTEGER NOT NULL, id BLOB NOT NULL, PRIMARY KEY (stream, slot))
+                 STRICT, WITHOUT ROWID;
+             CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT,
+                 stream INTEGER NOT NULL, report TEXT NOT NULL) STRICT;
+             INSERT INTO stream VALUES (7, 'https://relay', 'edge_1', '{}');
+             INSERT INTO outbox VALUES (1, 7, '{report}');
+             PRAGMA application_id = 1164202597;
+             PRAGMA user_version = 1;",
+            cursor(3)
+        ))
+        .unwrap();
+    drop(earlier);
+    let (store, restored) = Store::open(&path, &identity("edge_1")).unwrap();
+    assert_eq!(restored.cursor, Some(cursor(3)));
+    let failed = StatusReport {
+        error: Some("e".into()),
+        ..StatusReport::new(event_id(3), ReportStatus::Failed)
+    };
+    assert_eq!(store.outbox(10).unwrap()[0].dispatch, Dispatch::Status(failed));
+    drop(store);
+    let team = StreamIdentity { channel: "team:t".parse().ok(), ..identity("edge_1") };
+    assert_eq!(Store::open(&path, &team).unwrap().1, Restored::default());
+}
+
 #[test]
 fn a_newer_state_is_not_touched() {
     let (_directory, path) = state();
@@ -125,13 +160,14 @@ fn a_newer_state_is_not_touched() {
 fn the_outbox_and_the_handled_ids_are_bounded() {
     let (mut store, _) = Store::open_in_memory(&identity("edge_1")).unwrap();
     let handled = (0..RECENT_IDS_MAX as u64 + 10).map(event_id).collect();
-    let reports: Vec<Report> = (0..1_000).map(|seq| report(seq, ReportStatus::Completed)).collect();
-    store.commit(&Batch { cursor: None, handled, reports: vec![] }).unwrap();
+    let reports: Vec<Dispatch> =
+        (0..1_000).map(|seq| report(seq, ReportStatus::Completed)).collect();
+    store.commit(&Batch { cursor: None, handled, dispatches: vec![] }).unwrap();
     for _ in 0..OUTBOX_REPORTS_MAX / reports.len() + 2 {
-        let batch = Batch { reports: reports.clone(), ..Batch::default() };
+        let batch = Batch { dispatches: reports.clone(), ..Batch::default() };
         store.commit(&batch).unwrap();
     }
-    assert_eq!(store.reports_waiting().unwrap(), OUTBOX_REPORTS_MAX as u64);
+    assert_eq!(store.outbox_length().unwrap(), OUTBOX_REPORTS_MAX as u64);
 }
 
 proptest! {

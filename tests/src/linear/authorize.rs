@@ -229,6 +229,7 @@ impl State {
                 organization: organization.to_owned(),
                 name,
                 admin: false,
+                guest: false,
                 app: true,
                 active: true,
                 created_ms,

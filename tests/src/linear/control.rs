@@ -67,6 +67,15 @@ impl FakeLinear {
         })
     }
 
+    /// Ends every token of the app's user in an organization, and tells nobody.
+    pub fn end_app_tokens(&self, organization: &str) -> Result<(), Refusal> {
+        let app_user = self.install(organization)?;
+        self.act(|state| {
+            state.authority.revoke_user(&app_user);
+            Ok(())
+        })
+    }
+
     /// Every request to `/graphql` and `/oauth/token` so far.
     pub fn requests(&self) -> Vec<RequestRecord> {
         self.act(|state| state.requests.clone())
@@ -141,6 +150,11 @@ impl FakeLinear {
     /// ([`GRAPHQL`](super::GRAPHQL)), or those with a root field or a name.
     pub fn fail_next(&self, target: &str, kind: FaultKind, count: u32) {
         self.act(|state| state.faults.add(target, kind, count));
+    }
+
+    /// Lets nothing fail any more of what [`fail_next`](Self::fail_next) has left.
+    pub fn stop_failing(&self) {
+        self.act(|state| state.faults.clear());
     }
 
     /// Answers every request to `/graphql` and `/oauth/token` so much later.

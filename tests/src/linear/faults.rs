@@ -20,6 +20,9 @@ pub enum FaultKind {
     DropBefore,
     /// The connection ends without an answer, but what was asked for is done.
     DropAfter,
+    /// What was asked for is done, and no answer ever comes: the connection stays open until the
+    /// other side ends it.
+    HangAfter,
     /// `RATELIMITED` with status 400; nothing is done.
     RateLimited,
     /// `INPUT_ERROR` with status 200; nothing is done.
@@ -50,6 +53,11 @@ struct Pending {
 impl Faults {
     pub(super) fn add(&mut self, target: &str, kind: FaultKind, count: u32) {
         self.pending.push(Pending { target: target.to_owned(), kind, left: count });
+    }
+
+    /// Nothing fails any more of what was to fail and hasn't yet.
+    pub(super) fn clear(&mut self) {
+        self.pending.clear();
     }
 
     /// The fault for a request that goes by these names, which is used up with it.
@@ -100,10 +108,10 @@ impl IntoResponse for Answer {
 }
 
 impl FaultKind {
-    /// The answer of a fault that lets nothing be done; `None` for a connection that ends.
+    /// The answer of a fault that lets nothing be done; `None` where none comes.
     pub(super) fn answer(self) -> Option<Answer> {
         let (status, refusal) = match self {
-            Self::DropBefore | Self::DropAfter => return None,
+            Self::DropBefore | Self::DropAfter | Self::HangAfter => return None,
             Self::ServerError => (StatusCode::INTERNAL_SERVER_ERROR, Refusal::internal()),
             Self::RateLimited => {
                 let answer = Answer::refused(StatusCode::BAD_REQUEST, &Refusal::rate_limited());

@@ -96,7 +96,7 @@ impl State {
         let teams = ids(&self.world.teams, |team| team.members.iter().any(|member| member == id));
         let mut fields = leaves! {
             "id": id, "name": row.name.as_str(), "displayName": row.name.as_str(),
-            "email": row.email.as_str(), "admin": row.admin, "app": row.app, "active": row.active,
+            "email": row.email.as_str(), "admin": row.admin, "guest": row.guest, "app": row.app, "active": row.active,
             "isMe": caller.user == id, "createdAt": at.clone(), "updatedAt": at,
             "url": page(&format!("profiles/{id}")),
         };

@@ -48,6 +48,7 @@ impl FakeLinear {
                 name: name.to_owned(),
                 email: email.to_owned(),
                 admin,
+                guest: false,
                 app: false,
                 active: true,
                 created_ms: state.clock.now_ms(),
@@ -55,6 +56,15 @@ impl FakeLinear {
             let id = user.id.clone();
             state.world.users.add(user);
             Ok(id)
+        })
+    }
+
+    /// Makes a person a guest, or no longer one.
+    pub fn set_guest(&self, user: &str, guest: bool) -> Done {
+        self.act(|state| {
+            let id = state.world.user(user)?.id.clone();
+            state.world.users.get_mut(&id)?.guest = guest;
+            Ok(())
         })
     }
 

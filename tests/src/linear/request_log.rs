@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use axum::{
     http::StatusCode,
@@ -24,7 +24,7 @@ pub struct RequestRecord {
     pub name: Option<String>,
     /// The variables of a document; `Null` for a token request.
     pub variables: Value,
-    /// The answer's status; none if the connection was dropped.
+    /// The answer's status; none if there was no answer.
     pub status: Option<u16>,
     /// `errors[0].extensions.code`, or the `error` of a token request.
     pub error: Option<String>,
@@ -54,11 +54,11 @@ pub(super) async fn serve(
     if latency_ms > 0 {
         sleep(Duration::from_millis(latency_ms)).await;
     }
-    let answer = shared.act(|state| {
+    let (answer, fault) = shared.act(|state| {
         let fault = state.faults.take(&asked.targets);
         let answer = match fault {
             None => Some(run(state)),
-            Some(FaultKind::DropAfter) => {
+            Some(FaultKind::DropAfter | FaultKind::HangAfter) => {
                 run(state);
                 None
             }
@@ -75,9 +75,13 @@ pub(super) async fn serve(
             took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         };
         state.requests.push(record);
-        answer
+        (answer, fault)
     });
-    answer.map_or_else(|| drop_connection(), IntoResponse::into_response)
+    match answer {
+        Some(answer) => answer.into_response(),
+        None if fault == Some(FaultKind::HangAfter) => pending().await,
+        None => drop_connection(),
+    }
 }
 
 fn error_of(answer: &Answer) -> Option<String> {

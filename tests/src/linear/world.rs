@@ -28,6 +28,7 @@ pub(super) struct User {
     pub(super) name: String,
     pub(super) email: String,
     pub(super) admin: bool,
+    pub(super) guest: bool,
     pub(super) app: bool,
     pub(super) active: bool,
     pub(super) created_ms: u64,

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use relay_tests::linear::{FaultKind, GRAPHQL, TOKEN};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::stage::{CREATE_ACTIVITY, Stage};
 
@@ -28,6 +29,22 @@ async fn a_connection_is_dropped_before_or_after_the_work() {
         assert_eq!((record.status, record.fault), (None, Some(kind)));
         assert_eq!(record.variables, thought(&session));
     }
+    stage.data(&token, CREATE_ACTIVITY, thought(&session)).await;
+    assert_eq!(activities(&stage, &session), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_was_for_work_that_is_done() {
+    let stage = Stage::new().await;
+    let (token, session) = (stage.app_token(), stage.issue_session());
+    stage.linear.fail_next("agentActivityCreate", FaultKind::HangAfter, 2);
+    let asked = stage.try_query(&token, CREATE_ACTIVITY, thought(&session));
+    // It is given up, not refused: whoever asks sees nothing but an open connection.
+    timeout(Duration::from_millis(300), asked).await.unwrap_err();
+    assert_eq!(activities(&stage, &session), 1);
+    let record = stage.linear.requests().pop().unwrap();
+    assert_eq!((record.status, record.fault), (None, Some(FaultKind::HangAfter)));
+    stage.linear.stop_failing();
     stage.data(&token, CREATE_ACTIVITY, thought(&session)).await;
     assert_eq!(activities(&stage, &session), 2);
 }

@@ -1,5 +1,9 @@
 //! The hand-written schema is a part of Linear's own, and webhooks have the types that it says.
 
+use relay_schemas::{
+    limits::LINEAR_BATCH_MAX,
+    linear_api::{DOCUMENTS, agent_activities_create},
+};
 use relay_tests::{
     linear::{SCHEMA, WebhookOptions, missing_fields, schema_differences, validate_document},
     root,
@@ -46,6 +50,30 @@ fn documents_are_checked() {
     let error = validate_document(SCHEMA, "{ viewer { nickname } }").unwrap_err();
     assert!(error.contains("nickname"), "{error}");
     validate_document("type Query {", "{ a }").unwrap_err();
+}
+
+/// Every document that the relay sends, by its operation's name.
+fn documents() -> Vec<(&'static str, String)> {
+    let mut documents: Vec<_> =
+        DOCUMENTS.iter().map(|(name, document)| (*name, (*document).to_owned())).collect();
+    documents.push(("AgentActivities", agent_activities_create(2)));
+    documents.push(("AgentActivities", agent_activities_create(LINEAR_BATCH_MAX)));
+    documents
+}
+
+#[test]
+fn the_relay_s_documents_are_valid_here() {
+    for (name, document) in documents() {
+        validate_document(SCHEMA, &document).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+#[test]
+fn the_relay_s_documents_are_valid_at_linear() {
+    let Some(whole) = whole_schema() else { return };
+    for (name, document) in documents() {
+        validate_document(&whole, &document).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }
 
 #[tokio::test]

@@ -115,10 +115,7 @@ impl Platform {
         let socket = self.objects[stream].sockets.get_mut(&id).expect("it waits");
         if socket.reader_is_gone {
             self.objects[stream].sockets.remove(&id);
-            let closed = |stream: &mut Stream<_>, _| {
-                stream.closed(id);
-                Ok(((), Vec::new()))
-            };
+            let closed = |stream: &mut Stream<_>, now| Ok(((), stream.closed(id, false, now)?.1));
             let _ = self.call(stream, &[], closed);
             return;
         }

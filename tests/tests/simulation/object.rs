@@ -84,6 +84,7 @@ impl Object {
                 Command::Close { connection, code } => self.close(connection, Closed::Bye(code)),
                 Command::ReadHistory { connection } => self.close(connection, Closed::History),
                 Command::Discard { keys } => self.discarded.extend(keys),
+                Command::GiveUp(_) => panic!("nothing is given to single edges here"),
             }
         }
     }
@@ -150,6 +151,12 @@ fn fill(copy: &mut MemoryStorage, original: &MemoryStorage) -> Result<(), Storag
     for (entry, run) in entries.into_iter().zip(runs.into_iter().rev()) {
         let (ids, appended_at_max) = (run.ids, run.appended_at_max);
         copy.save_segment(&SegmentRow { entry, ids, appended_at_max })?;
+    }
+    for record in original.load_edges()? {
+        copy.save_edge(&record)?;
+    }
+    for holder in original.load_holders()? {
+        copy.save_holder(&holder)?;
     }
     copy.save_plan(original.load_plan()?)
 }

@@ -56,7 +56,17 @@ impl PageReader {
         let kinds = KindFilter::default();
         let (body, on_gap) = (BodyMode::Data, OnGap::Resume);
         let limit = if platform.incarnation(stream).tail() > 200 { 500 } else { 7 };
-        let query = PageQuery { start, kinds, limit, order, body, on_gap, channel: None };
+        let query = PageQuery {
+            start,
+            kinds,
+            limit,
+            order,
+            body,
+            on_gap,
+            channel: None,
+            own: false,
+            app: None,
+        };
         Self { is_of_everything: true, ..Self::new(stream, query, platform) }
     }
 
@@ -146,6 +156,7 @@ fn command(stream: usize, query: &PageQuery, platform: &Platform) -> PageCommand
     PageCommand {
         stream: platform.objects[stream].key.clone(),
         edge: "edge_1".parse().expect("an edge"),
+        allowed: KindFilter::default(),
         query: query.clone(),
         events: 0,
         bytes: 0,

@@ -143,6 +143,7 @@ fn settings(rng: &mut Rng, has_large: bool) -> StreamSettings {
         seal_bytes: *one_of(rng, &[1, 1_000, 4_000, 20_000]),
         seal_age_ms: *one_of(rng, &[MINUTE_MS, HOUR_MS]),
         hot_bytes_max,
+        ..StreamSettings::default()
     }
 }
 

@@ -180,6 +180,6 @@ impl Sent {
             own: false,
             body: &format!(r#"{{"number":{number},"fill":"{fill}"}}"#),
         });
-        NewEvent { id, kind: kind.into(), received_at, record: record.into_string() }
+        NewEvent { id, kind: kind.into(), received_at, signal: None, record: record.into_string() }
     }
 }

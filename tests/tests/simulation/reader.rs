@@ -259,6 +259,8 @@ pub(super) fn mark_of(code: ByeCode) -> Mark {
         ByeCode::Slow => Mark::ByeSlow,
         ByeCode::Expired => Mark::ByeExpired,
         ByeCode::Error => Mark::ByeError,
-        ByeCode::Revoked | ByeCode::Protocol => panic!("{code:?} to a good reader"),
+        ByeCode::Revoked | ByeCode::Uninstalled | ByeCode::Protocol => {
+            panic!("{code:?} to a good reader")
+        }
     }
 }

@@ -166,6 +166,8 @@ impl World {
                 body: *one_of(&mut self.platform.rng, &BODIES),
                 on_gap: self.on_gap(),
                 channel: None,
+                own: false,
+                app: None,
             };
             self.pages.push(PageReader::new(stream, query, &self.platform));
         }

@@ -80,7 +80,7 @@ fn in_process_rate() -> f64 {
 async fn sink() -> f64 {
     let directory = tempfile::tempdir().expect("a directory");
     let edge = "edge_bench".parse().expect("an id");
-    let identity = StreamIdentity { relay: "memory".into(), edge };
+    let identity = StreamIdentity { relay: "memory".into(), edge, channel: None };
     let (store, restored) =
         Store::open(&directory.path().join("edge.db"), &identity).expect("opens");
     let keeper = Keeper::start(store).expect("starts");
@@ -94,6 +94,9 @@ async fn sink() -> f64 {
         persist_interval_ms: 250,
         fail_on_gap: true,
         exit_when_caught_up: true,
+        activities: false,
+        stops: false,
+        is_renewed: false,
         grace_ms: 1_000,
     };
     let handled = Arc::new(AtomicU64::new(0));

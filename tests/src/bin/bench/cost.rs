@@ -4,6 +4,7 @@
 mod bill;
 mod local;
 mod model;
+mod session;
 mod shape;
 
 use relay_schemas::limits::{SEAL_AGE_DEFAULT_S, SEAL_AGE_SHARE, SEAL_BYTES_DEFAULT};
@@ -37,22 +38,31 @@ pub(crate) async fn run() {
     let bills: Vec<Bill> = shapes.iter().map(Shape::bill).collect();
     bill::print_table(&bills);
     print_notes(&shapes, &bursts);
+    session::print();
 }
 
 /// Rows on workerd against rows of the model, for the same appends in the same order.
 fn compare(name: &str, observed: &Observed) {
-    let modelled = observed.modelled_rows() as f64 / observed.events as f64;
-    let counted = observed.rows as f64 / observed.events as f64;
+    let each = |rows: u64| rows as f64 / observed.events as f64;
+    let (log, directory) = observed.modelled_rows();
+    let rows = [(observed.rows, log), (observed.directory_rows, directory)];
+    let [log, directory] = rows.map(|(counted, modelled)| (each(counted), each(modelled)));
     println!(
-        "{name:<15} {} events in {} appends and {} segments: {counted:.3} rows each, {modelled:.3} in \
-         the model; {:.0} µs of workerd's processor time each",
+        "{name:<15} {} events in {} appends and {} segments: rows each {:.3} in the stream, {:.3} in \
+         the directory; in the model {:.3} and {:.3}; {:.0} µs of workerd's processor time each",
         observed.events,
         observed.appends().count(),
         observed.segments(),
+        log.0,
+        directory.0,
+        log.1,
+        directory.1,
         observed.processor_us_per_event()
     );
-    let tolerated = (ROWS_TOLERANCE.0 * modelled).max(ROWS_TOLERANCE.1);
-    assert!((counted - modelled).abs() <= tolerated, "the model is wrong about {name}");
+    for (counted, modelled) in [log, directory] {
+        let tolerated = (ROWS_TOLERANCE.0 * modelled).max(ROWS_TOLERANCE.1);
+        assert!((counted - modelled).abs() <= tolerated, "the model is wrong about {name}");
+    }
 }
 
 fn print_notes(shapes: &[Shape], bursts: &Observed) {

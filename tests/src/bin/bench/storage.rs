@@ -40,6 +40,7 @@ fn lifetime_rows(events: u64) -> u64 {
     let now = UnixMillis::new(1_790_000_000_000);
     let mut log = Log::load(storage.clone(), now, 1).expect("memory");
     let event = |number: u64, at: UnixMillis| NewEvent {
+        signal: None,
         id: EventId::from_bytes(u128::from(number).to_be_bytes()),
         kind: "Issue.update".into(),
         received_at: at,

@@ -1,5 +1,5 @@
 use fastrand::Rng;
-use relay_durable::samples::samples;
+use relay_durable::{EventFacts, RouteFacts, samples::samples};
 use relay_schemas::{
     Envelope, NewEvent, OrganizationId, QueueMessage, Record, RecordParts, Sha256Digest, StreamKey,
     Subject, UnixMillis,
@@ -146,9 +146,18 @@ impl Traffic {
         message.encode(body)
     }
 
-    /// The same as the object gets it.
-    pub(crate) fn next_event(&mut self, now: UnixMillis) -> NewEvent {
+    /// The same as the stream's object gets it, and as the directory does.
+    pub(crate) fn next_event(&mut self, now: UnixMillis) -> (EventFacts, NewEvent) {
         let webhook = self.next(now.get());
+        self.event_of(&webhook, now)
+    }
+
+    /// A webhook as they get it.
+    pub(crate) fn event_of(
+        &self,
+        webhook: &SignedWebhook,
+        now: UnixMillis,
+    ) -> (EventFacts, NewEvent) {
         let envelope = Envelope::parse(&webhook.body).expect("a sample");
         let kind = envelope.kind.to_string();
         let organization: &OrganizationId = &self.stream.organization;
@@ -164,7 +173,10 @@ impl Traffic {
             own: false,
             body: envelope.body(),
         });
-        NewEvent { id: envelope.event_id(), kind, received_at: now, record: record.into_string() }
+        let id = envelope.event_id();
+        let facts = EventFacts { id, facts: RouteFacts::of(&envelope), reroute: None };
+        let record = record.into_string();
+        (facts, NewEvent { id, kind, received_at: now, signal: None, record })
     }
 }
 

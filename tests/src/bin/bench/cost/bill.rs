@@ -35,10 +35,12 @@ pub(crate) struct Needs {
     pub(crate) cpu_ms: f64,
     pub(crate) queue_operations: f64,
     pub(crate) batches: f64,
+    pub(crate) routings: f64,
     pub(crate) appends: f64,
     pub(crate) alarms: f64,
     pub(crate) reports: f64,
     pub(crate) log_rows: f64,
+    pub(crate) directory_rows: f64,
     pub(crate) alarm_rows: f64,
     pub(crate) count_rows: f64,
     pub(crate) segments: f64,
@@ -54,20 +56,22 @@ pub(crate) struct Bill {
 
 impl Bill {
     /// What it is, how many an event, and dollars for a million.
-    fn lines(&self) -> [(&'static str, f64, f64); 13] {
+    fn lines(&self) -> [(&'static str, f64, f64); 15] {
         let needs = &self.needs;
-        let calls = needs.appends + needs.alarms + needs.reports;
+        let calls = needs.routings + needs.appends + needs.alarms + needs.reports;
         let busy_s = calls * OBJECT_S_A_CALL + needs.segments * OBJECT_S_A_SEGMENT;
         [
             ("webhook requests", needs.webhooks, WORKER_REQUEST),
             ("Worker CPU, ms", needs.cpu_ms, WORKER_CPU_MS),
             ("queue operations", needs.queue_operations, QUEUE_OPERATION),
             ("consumer runs", needs.batches, WORKER_REQUEST),
+            ("object: routing", needs.routings, OBJECT_REQUEST),
             ("object: appends", needs.appends, OBJECT_REQUEST),
             ("object: alarms", needs.alarms, OBJECT_REQUEST),
             ("object: counts", needs.reports, OBJECT_REQUEST),
             ("object seconds", busy_s, OBJECT_SECOND),
             ("rows: log", needs.log_rows, ROW_WRITTEN),
+            ("rows: directory", needs.directory_rows, ROW_WRITTEN),
             ("rows: alarms set", needs.alarm_rows, ROW_WRITTEN),
             ("rows: counts", needs.count_rows, ROW_WRITTEN),
             ("R2 and KV puts", needs.segments, R2_WRITE + KV_WRITE),
@@ -135,6 +139,43 @@ impl fmt::Display for CatchUpNeeds {
         write!(
             f,
             "1 request, {object_requests} to the object, {segments_read} R2 gets, {listings} KV lists"
+        )
+    }
+}
+
+/// What one agent session needs, from its event to the deletion of its last row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SessionNeeds {
+    pub(crate) worker_requests: u64,
+    pub(crate) queue_operations: u64,
+    pub(crate) object_requests: u64,
+    pub(crate) rows: u64,
+    pub(crate) alarm_rows: u64,
+    pub(crate) graphql_calls: u64,
+}
+
+impl SessionNeeds {
+    /// Dollars for a million of them, without processor time and segments.
+    pub(crate) fn price(&self) -> f64 {
+        self.worker_requests as f64 * WORKER_REQUEST
+            + self.queue_operations as f64 * QUEUE_OPERATION
+            + self.object_requests as f64 * (OBJECT_REQUEST + OBJECT_S_A_CALL * OBJECT_SECOND)
+            + (self.rows + self.alarm_rows) as f64 * ROW_WRITTEN
+    }
+}
+
+impl fmt::Display for SessionNeeds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} Worker requests, {} queue operations, {} requests to objects, {} rows and {} for \
+             alarms, {} calls to Linear",
+            self.worker_requests,
+            self.queue_operations,
+            self.object_requests,
+            self.rows,
+            self.alarm_rows,
+            self.graphql_calls
         )
     }
 }

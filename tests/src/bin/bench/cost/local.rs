@@ -37,6 +37,7 @@ pub(crate) enum Step {
 pub(crate) struct Observed {
     pub(crate) events: u64,
     pub(crate) rows: u64,
+    pub(crate) directory_rows: u64,
     pub(crate) steps: Vec<Step>,
     processor_us: f64,
 }
@@ -64,8 +65,8 @@ impl Observed {
         Self { steps, ..*self }
     }
 
-    /// Rows that the model writes for the same steps.
-    pub(crate) fn modelled_rows(&self) -> u64 {
+    /// Rows that the model writes for the same steps: in the log, and in the directory.
+    pub(crate) fn modelled_rows(&self) -> (u64, u64) {
         let now = UnixMillis::new(1_790_000_000_000);
         // When to seal was decided on workerd.
         let settings = StreamSettings { seal_bytes: 1, ..StreamSettings::default() };
@@ -79,7 +80,7 @@ impl Observed {
                 Step::Seal => drop(model.seal_one()),
             }
         }
-        model.log_rows()
+        (model.log_rows(), model.directory_rows())
     }
 }
 
@@ -137,8 +138,10 @@ async fn observe(
     events: u64,
     send: impl AsyncFnOnce(&Relay, &EnrolledEdge, &[SignedWebhook]),
 ) -> Observed {
-    let edge = relay.enrol("cost", user).await;
-    let mut traffic = Traffic::of("cost", user);
+    // An organization of its own: the same issues are nobody else's.
+    let organization = format!("cost-{user}");
+    let edge = relay.enrol(&organization, user).await;
+    let mut traffic = Traffic::of(&organization, user);
     let webhooks: Vec<SignedWebhook> = (0..events).map(|_| traffic.next(now_ms())).collect();
     let log_before = relay.log().len();
     let processor_before = processor_us(relay.workerd_pid);
@@ -148,7 +151,15 @@ async fn observe(
     let processor_us = processor_us(relay.workerd_pid) - processor_before;
     let steps = wait_for_steps(relay, log_before, events).await;
     let rows = state["rows_written"].as_u64().expect("a number");
-    Observed { events, rows, steps, processor_us }
+    let directory_rows = directory_rows(relay, &organization).await;
+    Observed { events, rows, directory_rows, steps, processor_us }
+}
+
+async fn directory_rows(relay: &Relay, organization: &str) -> u64 {
+    let path = format!("/admin/routing?organization={organization}");
+    let request = relay.as_operator(reqwest::Method::GET, &path);
+    let answer: Value = request.send().await.expect("sent").json().await.expect("JSON");
+    answer["rows_written"].as_u64().expect("a number")
 }
 
 /// The log is written by another process, a little later.

@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
 use relay_durable::{
-    Command, Connected, Fetched, Replay, ReplayStep, Stream, StreamSettings,
-    test_storage::MemoryStorage,
+    Command, Connected, Edge, EnrolRequest, EventFacts, Fetched, Replay, ReplayStep, RouteBook,
+    Stream, StreamSettings, enrol, test_routing::MemoryRouting, test_storage::MemoryStorage,
 };
 use relay_schemas::{
-    Append, BodyMode, Connect, Dialect, KindFilter, NewEvent, OnGap, SegmentEntry, Start,
-    StreamKey, UnixMillis, index_key, limits::CREDIT_BYTES,
+    Append, BodyMode, Connect, Dialect, EdgeId, KindFilter, NewEvent, OnGap, Report,
+    RoutingStrategy, SegmentEntry, Start, StreamKey, UnixMillis, index_key,
+    limits::{AUDIT_DAYS, CREDIT_BYTES},
 };
 
 use super::bill::CatchUpNeeds;
@@ -16,7 +17,9 @@ const IDLE_MS: u64 = 10_000;
 
 const CONNECTION: u64 = 1;
 
-/// A stream's object with its alarm, R2 and KV, under a clock of its own: what the Worker's shell
+const DAY_MS: u64 = 86_400_000;
+
+/// A stream's object with its directory, its alarm, R2 and KV, under a clock of its own: what the Worker's shell
 /// does around [`Stream`], with every operation counted.
 pub(crate) struct Model {
     pub(crate) key: StreamKey,
@@ -29,6 +32,9 @@ pub(crate) struct Model {
     alarm: Option<(UnixMillis, UnixMillis)>,
     bucket: BTreeMap<String, Vec<u8>>,
     index: BTreeMap<String, SegmentEntry>,
+    routing: MemoryRouting,
+    directory: RouteBook<MemoryRouting>,
+    edges: Vec<Edge>,
     pub(crate) counts: Counts,
 }
 
@@ -48,6 +54,7 @@ impl Model {
     pub(crate) fn new(settings: StreamSettings, now: UnixMillis) -> Self {
         let storage = MemoryStorage::default();
         let stream = load(&storage, settings, now);
+        let routing = MemoryRouting::default();
         Self {
             key: "cost/user:reader".parse().expect("a stream"),
             settings,
@@ -58,6 +65,9 @@ impl Model {
             alarm: None,
             bucket: BTreeMap::new(),
             index: BTreeMap::new(),
+            directory: RouteBook::load(routing.clone(), now).expect("memory"),
+            routing,
+            edges: vec![edge(now)],
             counts: Counts::default(),
         }
     }
@@ -65,6 +75,11 @@ impl Model {
     /// Row writes of the log.
     pub(crate) fn log_rows(&self) -> u64 {
         self.storage.rows_written()
+    }
+
+    /// Row writes of the directory.
+    pub(crate) fn directory_rows(&self) -> u64 {
+        self.routing.rows_written()
     }
 
     /// Events kept.
@@ -82,9 +97,10 @@ impl Model {
     }
 
     /// A batch from the queue. Each message is written, read and deleted, by 64 KB.
-    pub(crate) fn append(&mut self, events: Vec<NewEvent>, at: UnixMillis) {
+    pub(crate) fn append(&mut self, events: Vec<(EventFacts, NewEvent)>, at: UnixMillis) {
         self.advance_to(at);
         self.wake(at);
+        let events = self.route(events);
         self.counts.events += events.len() as u64;
         let operations = |event: &NewEvent| 3 * (event.record.len() as u64).div_ceil(64_000);
         self.counts.queue_operations += events.iter().map(operations).sum::<u64>();
@@ -95,9 +111,38 @@ impl Model {
     }
 
     /// A batch, with no time passing.
-    pub(crate) fn append_now(&mut self, events: Vec<NewEvent>) {
+    pub(crate) fn append_now(&mut self, events: Vec<(EventFacts, NewEvent)>) {
+        let events = self.route(events);
         let append = Append { stream: self.key.clone(), events };
         self.stream.append(&append, self.now).expect("memory");
+    }
+
+    /// One call for the batch. All are for the one person.
+    fn route(&mut self, events: Vec<(EventFacts, NewEvent)>) -> Vec<NewEvent> {
+        let (facts, events): (Vec<EventFacts>, Vec<NewEvent>) = events.into_iter().unzip();
+        let strategy = RoutingStrategy::default();
+        let decisions = self.directory.route(&facts, &self.edges, strategy, self.now);
+        let channel = &self.key.channel;
+        for decision in decisions.expect("memory") {
+            assert_eq!(decision.targets.len(), 1, "{decision:?}");
+            assert_eq!(decision.targets[0].channel, *channel, "{decision:?}");
+        }
+        events
+    }
+
+    /// What is deleted once nothing is shown of it any more; a directory does it when it is next
+    /// asked.
+    pub(crate) fn clear_directory(&mut self) {
+        let at = self.now + (AUDIT_DAYS + 1) * DAY_MS;
+        self.directory.route(&[], &self.edges, RoutingStrategy::default(), at).expect("memory");
+    }
+
+    /// An edge tells what became of an event.
+    pub(crate) fn report(&mut self, edge: &EdgeId, report: Report, at: UnixMillis) {
+        self.advance_to(at);
+        self.wake(at);
+        self.stream.report(edge, report, at).expect("memory");
+        self.set_alarm();
     }
 
     fn wake(&mut self, at: UnixMillis) {
@@ -201,6 +246,18 @@ impl Model {
     fn ask(&mut self, connect: &Connect) -> Connected {
         self.stream.connect(CONNECTION, connect, self.now).expect("memory")
     }
+}
+
+fn edge(now: UnixMillis) -> Edge {
+    let request = EnrolRequest {
+        organization: "cost".parse().expect("an id"),
+        user: "reader".parse().expect("an id"),
+        name: None,
+        scopes: None,
+        channels: Vec::new(),
+        expires_in_s: None,
+    };
+    enrol(request, "edge_cost".parse().expect("an id"), 0, now).expect("room for one")
 }
 
 fn load(

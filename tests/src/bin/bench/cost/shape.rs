@@ -113,6 +113,7 @@ impl Shape {
         let mut model = self.with_history();
         model.advance_to(BEGIN + (DAYS + 62 + 3) * DAY_MS);
         assert_eq!(model.kept(), 0, "retention takes all");
+        model.clear_directory();
         let (counts, log_rows) = (model.counts, model.log_rows());
         let each = |count: u64| count as f64 / counts.events as f64;
         let needs = Needs {
@@ -120,10 +121,12 @@ impl Shape {
             cpu_ms: self.cpu_ms,
             queue_operations: each(counts.queue_operations),
             batches: each(counts.appends),
+            routings: each(counts.appends),
             appends: each(counts.appends),
             alarms: each(counts.alarms),
             reports: self.reports.0,
             log_rows: each(log_rows),
+            directory_rows: each(model.directory_rows()),
             alarm_rows: each(counts.alarm_rows),
             count_rows: self.reports.1,
             segments: each(counts.segments),

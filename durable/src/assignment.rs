@@ -1,0 +1,389 @@
+//! Who works on what: in the assigned modes each event is given to one edge under a lease.
+//!
+//! In scope: leases and their ends, holders of sessions and issues, what is known of each edge.
+//! Out of scope: connections, credit and sending, which the stream sees to; storage, which takes
+//! what [`Assignment::store`] has to tell. Nothing here is only in memory: what changes is stored
+//! before a command of the same call leaves.
+
+mod choice;
+mod ending;
+mod lease;
+mod letter;
+mod presence;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use relay_schemas::{
+    Counter, EdgeId, EventId, MetricsDelta, MultiEdgeMode, Seq, UnixMillis,
+    limits::{
+        ASSIGNED_PER_EDGE_MAX, ASSIGNMENT_OPEN_MAX, ASSIGNMENT_WINDOW, EDGE_TIMEOUTS_MAX,
+        HOLDER_REFRESH_MS, HOLDER_REMEMBERED_MS,
+    },
+};
+
+pub(crate) use self::letter::letter_of;
+pub use self::{
+    choice::{Candidate, Choice, choose, score},
+    ending::Standing,
+    lease::{AssignedHead, EdgeRecord, Holder, Lease, LeaseState, LeaseSubject, Stop, session_key},
+    presence::Present,
+};
+use crate::storage::LogStorage;
+
+/// What an operator sets for assigning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AssignmentRules {
+    /// How events are spread.
+    pub mode: MultiEdgeMode,
+    /// How long an edge may be silent over an event, or away.
+    pub timeout_ms: u64,
+    /// Whether a failed event is given to another edge.
+    pub retry_failed: bool,
+}
+
+impl AssignmentRules {
+    /// Whether each event goes to one edge.
+    pub fn is_assigned(self) -> bool {
+        self.mode != MultiEdgeMode::Broadcast
+    }
+}
+
+/// How much an edge has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Leases.
+    pub open: usize,
+    /// Those that it has not reported on.
+    pub unreported: usize,
+}
+
+impl Load {
+    /// Whether it may be given more.
+    pub fn has_room(self) -> bool {
+        self.unreported < ASSIGNMENT_WINDOW && self.open < ASSIGNED_PER_EDGE_MAX
+    }
+}
+
+/// The state of a stream's assigning.
+#[derive(Clone, Debug)]
+pub struct Assignment {
+    rules: AssignmentRules,
+    head: AssignedHead,
+    leases: BTreeMap<Seq, Lease>,
+    holders: BTreeMap<String, Holder>,
+    edges: BTreeMap<EdgeId, EdgeRecord>,
+    changes: Changes,
+    /// When those that are to be given up are told to the shell again.
+    give_up_at: Option<UnixMillis>,
+    /// Until when absences have been looked at.
+    seen_at: UnixMillis,
+    /// What was counted and not yet told.
+    pub(crate) counts: MetricsDelta,
+}
+
+/// What storage has yet to be told.
+#[derive(Clone, Debug, Default)]
+struct Changes {
+    clears: bool,
+    head: bool,
+    leases: BTreeSet<Seq>,
+    holders: BTreeSet<String>,
+    edges: BTreeSet<EdgeId>,
+}
+
+impl Assignment {
+    /// Loads what is stored. A stream that has not been assigned so far begins at its tail: what
+    /// is before it was read by every edge. Everything up to `sealed` is finished.
+    pub fn load<S: LogStorage>(
+        storage: &S,
+        rules: AssignmentRules,
+        (sealed, tail): (Seq, Seq),
+        now: UnixMillis,
+    ) -> Result<Self, S::Error> {
+        let head = storage.load_assigned()?;
+        let mut assignment = Self {
+            rules,
+            head: head.clone().unwrap_or(AssignedHead { until: tail, last: None }),
+            leases: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            edges: BTreeMap::new(),
+            changes: Changes::default(),
+            give_up_at: None,
+            seen_at: now,
+            counts: MetricsDelta::default(),
+        };
+        let is_assigned = rules.is_assigned();
+        assignment.changes.head = is_assigned && head.is_none();
+        assignment.changes.clears = !is_assigned && head.is_some();
+        if is_assigned {
+            let leases = storage.load_leases()?.into_iter();
+            assignment.leases = leases.map(|lease| (lease.seq, lease)).collect();
+        }
+        // A lease may have landed without the head behind it.
+        let last = assignment.leases.keys().next_back().copied().unwrap_or_default();
+        assignment.head.until = assignment.head.until.max(last).max(sealed);
+        let holders = storage.load_holders()?.into_iter();
+        assignment.holders = holders.map(|holder| (holder.key.clone(), holder)).collect();
+        let edges = storage.load_edges()?.into_iter();
+        assignment.edges = edges.map(|record| (record.edge.clone(), record)).collect();
+        Ok(assignment)
+    }
+
+    /// Writes what has changed: one row for each lease, holder and edge, one for the head. Leases
+    /// come in their order and the head behind them: whatever fails in between, no event is passed
+    /// over.
+    pub fn store<S: LogStorage>(&mut self, storage: &mut S) -> Result<(), S::Error> {
+        let changes = std::mem::take(&mut self.changes);
+        if changes.clears {
+            storage.clear_assigned()?;
+        }
+        for seq in changes.leases {
+            match self.leases.get(&seq) {
+                Some(lease) => storage.save_lease(lease)?,
+                None => storage.delete_lease(seq)?,
+            }
+        }
+        if changes.head {
+            storage.save_assigned(&self.head)?;
+        }
+        for key in changes.holders {
+            match self.holders.get(&key) {
+                Some(holder) => storage.save_holder(holder)?,
+                None => storage.delete_holder(&key)?,
+            }
+        }
+        for edge in changes.edges {
+            match self.edges.get(&edge) {
+                Some(record) => storage.save_edge(record)?,
+                None => storage.delete_edge(&edge)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What an operator has set.
+    pub fn rules(&self) -> AssignmentRules {
+        self.rules
+    }
+
+    /// Every event up to here has a lease, or is finished.
+    pub fn until(&self) -> Seq {
+        self.head.until
+    }
+
+    /// The leases.
+    pub fn leases(&self) -> &BTreeMap<Seq, Lease> {
+        &self.leases
+    }
+
+    /// What is known of edges.
+    pub fn edges(&self) -> &BTreeMap<EdgeId, EdgeRecord> {
+        &self.edges
+    }
+
+    /// The holders.
+    pub fn holders(&self) -> &BTreeMap<String, Holder> {
+        &self.holders
+    }
+
+    /// What may be sealed: nothing that somebody has yet to be given, or to finish.
+    pub fn sealable_until(&self) -> Seq {
+        let open = self.leases.values().find(|lease| lease.is_open());
+        let before = open.map_or(self.head.until, |lease| Seq::new(lease.seq.get() - 1));
+        before.min(self.head.until)
+    }
+
+    /// How many more events may be considered until others are finished.
+    pub fn room(&self) -> usize {
+        let open = self.leases.values().filter(|lease| lease.is_open()).count();
+        ASSIGNMENT_OPEN_MAX.saturating_sub(open)
+    }
+
+    /// How much each edge has.
+    pub fn loads(&self) -> BTreeMap<EdgeId, Load> {
+        let mut loads: BTreeMap<EdgeId, Load> = BTreeMap::new();
+        for lease in self.leases.values() {
+            if let Some(edge) = lease.edge() {
+                let load = loads.entry(edge.clone()).or_default();
+                load.open += 1;
+                load.unreported += usize::from(lease.is_unreported());
+            }
+        }
+        loads
+    }
+
+    /// The positions that an edge has.
+    pub fn leased_to(&self, edge: &EdgeId) -> BTreeSet<Seq> {
+        let theirs = self.leases.values().filter(|lease| lease.edge() == Some(edge));
+        theirs.map(|lease| lease.seq).collect()
+    }
+
+    /// The positions that nobody has, oldest first.
+    pub fn waiting(&self) -> Vec<Seq> {
+        let waiting = self.leases.values().filter(|lease| lease.state == LeaseState::Waiting);
+        waiting.map(|lease| lease.seq).collect()
+    }
+
+    /// Who has been given something last.
+    pub fn last_given(&self) -> Option<&EdgeId> {
+        self.head.last.as_ref()
+    }
+
+    /// Whether an edge has answered lately.
+    pub fn is_healthy(&self, edge: &EdgeId) -> bool {
+        self.edges.get(edge).is_none_or(|record| record.timeouts_in_a_row < EDGE_TIMEOUTS_MAX)
+    }
+
+    /// What stays together: the issue, else the session, else the event alone.
+    pub fn key_of(&self, subject: &LeaseSubject) -> String {
+        subject
+            .issue_key()
+            .or_else(|| subject.session_key())
+            .unwrap_or_else(|| subject.id.to_string())
+    }
+
+    /// The edges that an event is to stay with, the one that has its session first.
+    pub fn holders_of(&self, subject: &LeaseSubject, now: UnixMillis) -> Vec<EdgeId> {
+        let keys = self.keys_of(subject);
+        keys.iter().filter_map(|key| self.holder(key, now)).map(|one| one.edge.clone()).collect()
+    }
+
+    /// Who holds a session or an issue.
+    pub fn holder(&self, key: &str, now: UnixMillis) -> Option<&Holder> {
+        let holder = self.holders.get(key);
+        holder.filter(|holder| now.since_ms(holder.at) < HOLDER_REMEMBERED_MS)
+    }
+
+    fn keys_of(&self, subject: &LeaseSubject) -> Vec<String> {
+        let issue = subject.issue_key().filter(|_| self.rules.mode == MultiEdgeMode::Sticky);
+        subject.session_key().into_iter().chain(issue).collect()
+    }
+
+    /// Lets an edge hold what an event belongs to; one row for each at most once an hour.
+    pub fn hold(&mut self, subject: &LeaseSubject, edge: &EdgeId, now: UnixMillis) {
+        for key in self.keys_of(subject) {
+            self.hold_key(key, edge, now);
+        }
+    }
+
+    /// The same by its name.
+    pub fn hold_key(&mut self, key: String, edge: &EdgeId, now: UnixMillis) {
+        let is_known = self.holders.get(&key).is_some_and(|holder| {
+            holder.edge == *edge && now.since_ms(holder.at) < HOLDER_REFRESH_MS
+        });
+        if !is_known {
+            self.forget_holders(now);
+            self.changes.holders.insert(key.clone());
+            let holder = Holder { key: key.clone(), edge: edge.clone(), at: now, stop: None };
+            self.holders.insert(key, holder);
+        }
+    }
+
+    fn forget_holders(&mut self, now: UnixMillis) {
+        let is_old = |holder: &Holder| now.since_ms(holder.at) >= HOLDER_REMEMBERED_MS;
+        let old: Vec<String> = self
+            .holders
+            .values()
+            .filter(|holder| is_old(holder))
+            .map(|one| one.key.clone())
+            .collect();
+        for key in old {
+            self.holders.remove(&key);
+            self.changes.holders.insert(key);
+        }
+    }
+
+    /// Notes a stop for a holder that is away, or that it was told.
+    pub fn note_stop(&mut self, session: &str, stop: Option<Stop>) {
+        let key = session_key(session);
+        if let Some(holder) = self.holders.get_mut(&key)
+            && holder.stop != stop
+        {
+            holder.stop = stop;
+            self.changes.holders.insert(key);
+        }
+    }
+
+    /// The stops that an edge has yet to be told.
+    pub fn untold_stops(&self, edge: &EdgeId, now: UnixMillis) -> Vec<Stop> {
+        let theirs = self.holders.values().filter(|holder| holder.edge == *edge);
+        let recent = theirs.filter(|holder| now.since_ms(holder.at) < HOLDER_REMEMBERED_MS);
+        recent.filter_map(|holder| holder.stop.clone()).collect()
+    }
+
+    /// An event that is considered for the first time and has to wait.
+    pub fn wait(&mut self, seq: Seq, subject: LeaseSubject) {
+        self.pass(seq);
+        self.leases.insert(seq, Lease::waiting(seq, subject));
+        self.changes.leases.insert(seq);
+    }
+
+    /// An event that nobody wants.
+    pub fn pass(&mut self, seq: Seq) {
+        assert_eq!(seq, self.head.until.next(), "events are considered in order");
+        self.head.until = seq;
+        self.changes.head = true;
+    }
+
+    /// Gives a waiting event to an edge, and answers which attempt that is.
+    pub fn give(&mut self, seq: Seq, edge: &EdgeId, now: UnixMillis) -> u32 {
+        let lease = self.leases.get_mut(&seq).expect("a lease that waits");
+        assert_eq!(lease.state, LeaseState::Waiting, "one edge has an event at a time");
+        lease.attempt += 1;
+        lease.late = None;
+        lease.state = LeaseState::Held { edge: edge.clone(), sent_at: now, processing_at: None };
+        let (attempt, subject) = (lease.attempt, lease.subject.clone());
+        self.counts.add(Counter::Assignments("given"), 1);
+        self.changes.leases.insert(seq);
+        if self.head.last.as_ref() != Some(edge) {
+            self.head.last = Some(edge.clone());
+            self.changes.head = true;
+        }
+        if !subject.is_stop {
+            self.hold(&subject, edge, now);
+        }
+        attempt
+    }
+
+    /// The position of an event that lies in the dead letters.
+    pub fn given_up(&self, id: EventId) -> Option<Seq> {
+        let is_it = |lease: &&Lease| lease.subject.id == id && lease.state == LeaseState::GivenUp;
+        self.leases.values().find(is_it).map(|lease| lease.seq)
+    }
+
+    /// An event was put back: it begins anew, when its record is still at hand.
+    pub fn reopen(&mut self, seq: Seq, is_at_hand: bool) {
+        if let Some(lease) = self.leases.remove(&seq) {
+            self.changes.leases.insert(seq);
+            if is_at_hand {
+                self.leases.insert(seq, Lease::waiting(seq, lease.subject));
+            }
+        }
+    }
+
+    /// Positions have changed: what is no longer in the hot tail is finished, or lost with it.
+    pub fn moved(&mut self, to: impl Fn(Seq) -> Option<Seq>, tail: Seq) {
+        if !self.rules.is_assigned() {
+            return;
+        }
+        self.changes.clears = true;
+        self.changes.head = true;
+        let next = to(self.head.until.next()).unwrap_or_else(|| tail.next());
+        self.head.until = Seq::new(next.get() - 1);
+        let leases = std::mem::take(&mut self.leases).into_values();
+        let moved = leases.filter_map(|lease| Some(Lease { seq: to(lease.seq)?, ..lease }));
+        self.leases = moved.map(|lease| (lease.seq, lease)).collect();
+        self.changes.leases = self.leases.keys().copied().collect();
+    }
+
+    /// Retention has passed up to here.
+    pub fn forget_until(&mut self, trimmed: Seq) {
+        let kept = self.leases.split_off(&trimmed.next());
+        let gone = std::mem::replace(&mut self.leases, kept);
+        self.changes.leases.extend(gone.into_keys());
+        if self.head.until < trimmed && self.rules.is_assigned() {
+            self.head.until = trimmed;
+            self.changes.head = true;
+        }
+    }
+}

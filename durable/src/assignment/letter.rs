@@ -1,0 +1,34 @@
+use std::borrow::Cow;
+
+use relay_schemas::{EventId, QueueMessage, record_received_at};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+#[derive(Deserialize)]
+struct Stored<'a> {
+    id: EventId,
+    #[serde(borrow, default)]
+    delivery: Option<Cow<'a, str>>,
+    #[serde(default)]
+    headers: Vec<(String, String)>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    body: Option<Cow<'a, str>>,
+}
+
+/// The message that a record came in, and the exact body. Which request brought it is no longer
+/// known: the event's id stands in its place.
+pub(crate) fn letter_of(record: &str) -> Option<(QueueMessage, String)> {
+    let stored: Stored<'_> = serde_json::from_str(record).ok()?;
+    let body = match (stored.data, stored.body) {
+        (Some(data), _) => data.get().to_owned(),
+        (None, Some(body)) => body.into_owned(),
+        (None, None) => return None,
+    };
+    let received_at = record_received_at(record)?;
+    let mut message = QueueMessage::new(stored.id, received_at, stored.id.to_string());
+    message.delivery = stored.delivery.map(Cow::into_owned);
+    message.headers = stored.headers;
+    Some((message, body))
+}

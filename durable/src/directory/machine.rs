@@ -1,0 +1,127 @@
+use relay_schemas::{
+    Channel, Claims, EdgeId, ErrorCode, OrganizationId, Problem, RefreshClaims, Scope, UnixMillis,
+    UserId,
+    limits::{ACCESS_TOKEN_MS, REFRESH_TOKEN_MS},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Edge, EnrolRequest, enrol};
+
+/// What a machine has that its person has signed in: a pair of tokens at a time, of which the
+/// second gets the next pair. Neither is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The how manieth pair was given out last, from 1.
+    pub generation: u64,
+    /// The newest pair's `iat`: whole seconds, and no two pairs have the same.
+    pub issued_at_s: u64,
+    /// When it was given out first.
+    pub refreshed_at: UnixMillis,
+    /// Whether it was given out twice, because the first answer was lost.
+    #[serde(default)]
+    pub is_repeated: bool,
+    /// Whether it is known to have arrived.
+    #[serde(default)]
+    pub is_used: bool,
+    /// When the machine first showed a pair.
+    #[serde(default)]
+    pub used_at: Option<UnixMillis>,
+    /// When Linear last said that the person is active.
+    pub confirmed_at: UnixMillis,
+    /// The channels that the person has approved; it reads those of them that the person may.
+    #[serde(default)]
+    pub approved: Vec<Channel>,
+    /// Near where the person was, in the platform's words.
+    #[serde(default)]
+    pub location: Option<String>,
+}
+
+/// A person approves a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApproveMachine {
+    /// The machine's id, chosen when it asked: approving it twice makes one machine.
+    pub edge: EdgeId,
+    /// The person's organization.
+    pub organization: OrganizationId,
+    /// The person.
+    pub user: UserId,
+    /// The machine's name.
+    pub name: String,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// The channels that it may read besides the person's.
+    pub channels: Vec<Channel>,
+    /// Near where the person is.
+    pub location: Option<String>,
+}
+
+/// Makes the record of an approved machine. `known` is the one with its id, `active` how many the
+/// organization has.
+pub fn approve(
+    request: ApproveMachine,
+    known: Option<&Edge>,
+    active: usize,
+    now: UnixMillis,
+) -> Result<Edge, Problem> {
+    if let Some(known) = known {
+        if known.user == request.user && known.is_active(now) {
+            return Ok(known.clone());
+        }
+        let message = "this machine was approved by somebody else, or is revoked";
+        return Err(Problem::new(ErrorCode::EdgeUnknown, message));
+    }
+    let enrolment = EnrolRequest {
+        organization: request.organization,
+        user: request.user,
+        name: Some(request.name),
+        scopes: Some(request.scopes),
+        channels: request.channels,
+        expires_in_s: Some(REFRESH_TOKEN_MS / 1000),
+    };
+    let mut edge = enrol(enrolment, request.edge, active, now)?;
+    edge.machine = Some(Machine {
+        generation: 1,
+        issued_at_s: now.get() / 1000,
+        refreshed_at: now,
+        is_repeated: false,
+        is_used: false,
+        used_at: None,
+        confirmed_at: now,
+        approved: edge.channels.clone(),
+        location: request.location,
+    });
+    Ok(edge)
+}
+
+impl Edge {
+    /// What the newest access token of a machine says, for an hour from `now`.
+    pub fn access_claims(&self, now: UnixMillis) -> Option<Claims> {
+        let machine = self.machine.as_ref()?;
+        let expires_at = (now + ACCESS_TOKEN_MS).min(self.expires_at);
+        Some(Claims { iat: machine.issued_at_s, exp: expires_at.get() / 1000, ..self.claims() })
+    }
+
+    /// What the newest refresh token of a machine says.
+    pub fn refresh_claims(&self) -> Option<RefreshClaims> {
+        let machine = self.machine.as_ref()?;
+        Some(RefreshClaims {
+            sub: self.id.clone(),
+            org: self.organization.clone(),
+            generation: machine.generation,
+            iat: machine.issued_at_s,
+            exp: self.expires_at.get() / 1000,
+        })
+    }
+
+    /// Somebody shows an access token that was issued then. Tells whether that was news: from now
+    /// on the newest pair has arrived, so that the one before is nobody's any more.
+    pub fn shown(&mut self, issued_at_s: u64, now: UnixMillis) -> bool {
+        let Some(machine) = &mut self.machine else { return false };
+        if machine.is_used || issued_at_s != machine.issued_at_s {
+            return false;
+        }
+        machine.is_used = true;
+        machine.used_at = Some(now);
+        true
+    }
+}

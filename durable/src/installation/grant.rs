@@ -1,0 +1,389 @@
+use relay_schemas::{
+    AppState, AppStatus, Granted, SecretText, UnixMillis, UserId,
+    limits::REFRESH_REPLAY_MS,
+    linear_api::{RateBudget, TokenGrant},
+};
+use serde::{Deserialize, Serialize};
+
+use super::vault::{Random, SealedText, Vault};
+
+/// The first pause before a refresh is tried again, and the longest. It doubles.
+const REFRESH_RETRY_MS: (u64, u64) = (1_000, 300_000);
+
+/// An app's tokens as they are stored. The pair before stays until the new access token has worked
+/// once: Linear repeats its answer to an old refresh token for half an hour, so that a pair that
+/// was lost on its way, or is no good, is got again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct StoredGrant {
+    app: String,
+    #[serde(default)]
+    name: Option<String>,
+    /// What webhooks call the app; learnt from the first that names its user.
+    #[serde(default)]
+    client: Option<String>,
+    app_user: UserId,
+    scopes: Vec<String>,
+    state: AppState,
+    access: Option<SealedText>,
+    refresh: Option<SealedText>,
+    #[serde(default)]
+    previous: Option<SealedText>,
+    refreshed_at: UnixMillis,
+    expires_at: UnixMillis,
+    #[serde(default)]
+    is_proven: bool,
+}
+
+/// An app's tokens, and how their refresh stands. A state here that is not stored begins anew when
+/// the object does: the refresh that was under way is asked for again with the same token, and
+/// Linear gives the same answer.
+pub(super) struct Grant {
+    stored: StoredGrant,
+    access: Option<SecretText>,
+    refresh: Option<SecretText>,
+    previous: Option<SecretText>,
+    /// Counts the pairs since the object was loaded, so that a refusal of an old one is told apart.
+    generation: u64,
+    refreshing: Option<Refreshing>,
+    is_refused: bool,
+    failures: u32,
+    not_before: UnixMillis,
+    use_previous: bool,
+    has_tried_previous: bool,
+    error: Option<String>,
+    pub(super) budget: RateBudget,
+    pub(super) limited_until: UnixMillis,
+}
+
+#[derive(Clone, Copy)]
+struct Refreshing {
+    request: u64,
+    with_previous: bool,
+}
+
+/// What the token endpoint is asked for; the shell adds who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefreshForm {
+    /// The next pair.
+    RefreshToken(SecretText),
+    /// An app's own token.
+    ClientCredentials {
+        /// What it is to allow, separated by commas.
+        scope: String,
+    },
+}
+
+impl Grant {
+    /// The tokens of an app that was just installed.
+    pub(super) fn new(
+        granted: &Granted,
+        vault: Vault<'_>,
+        now: UnixMillis,
+        random: Random<'_>,
+    ) -> Self {
+        let stored = StoredGrant {
+            app: granted.app.clone(),
+            name: granted.name.clone(),
+            client: None,
+            app_user: granted.app_user.clone(),
+            scopes: granted.scopes.clone(),
+            state: AppState::Ready,
+            access: None,
+            refresh: None,
+            previous: None,
+            refreshed_at: now,
+            expires_at: now,
+            is_proven: false,
+        };
+        let mut grant = Self::with(stored);
+        let pair = TokenGrant {
+            access: granted.access_token.clone(),
+            refresh: granted.refresh_token.clone(),
+            expires_in_s: granted.expires_in_s,
+            scopes: granted.scopes.clone(),
+        };
+        grant.take(pair, vault, now, random);
+        grant
+    }
+
+    fn with(stored: StoredGrant) -> Self {
+        Self {
+            stored,
+            access: None,
+            refresh: None,
+            previous: None,
+            generation: 0,
+            refreshing: None,
+            is_refused: false,
+            failures: 0,
+            not_before: UnixMillis::default(),
+            use_previous: false,
+            has_tried_previous: false,
+            error: None,
+            budget: RateBudget::default(),
+            limited_until: UnixMillis::default(),
+        }
+    }
+
+    /// Reads a stored grant. `true`: it lay under an old key, and is to be stored again.
+    pub(super) fn load(text: &str, vault: Vault<'_>, random: Random<'_>) -> Option<(Self, bool)> {
+        let stored: StoredGrant = serde_json::from_str(text).ok()?;
+        let mut grant = Self::with(stored);
+        let app = grant.stored.app.clone();
+        let mut is_resealed = false;
+        let mut open = |which: &str, sealed: &mut Option<SealedText>| {
+            let secret = vault.open(&app, which, sealed.as_ref())?;
+            if sealed.as_ref().is_some_and(|sealed| vault.is_old(sealed)) {
+                *sealed = Some(vault.seal(&app, which, &secret, random));
+                is_resealed = true;
+            }
+            Some(secret)
+        };
+        grant.access = open("access", &mut grant.stored.access);
+        grant.refresh = open("refresh", &mut grant.stored.refresh);
+        grant.previous = open("refresh", &mut grant.stored.previous);
+        let is_locked = (grant.stored.access.is_some() && grant.access.is_none())
+            || (grant.stored.refresh.is_some() && grant.refresh.is_none());
+        if is_locked {
+            grant.error = Some("the key that the tokens were stored under is gone".into());
+        }
+        Some((grant, is_resealed))
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        serde_json::to_string(&self.stored).expect("plain fields serialise")
+    }
+
+    fn take(&mut self, pair: TokenGrant, vault: Vault<'_>, now: UnixMillis, random: Random<'_>) {
+        let app = self.stored.app.clone();
+        self.stored.access = Some(vault.seal(&app, "access", &pair.access, random));
+        self.access = Some(pair.access);
+        if let Some(refresh) = pair.refresh {
+            self.stored.refresh = Some(vault.seal(&app, "refresh", &refresh, random));
+            self.refresh = Some(refresh);
+        }
+        if !pair.scopes.is_empty() {
+            self.stored.scopes = pair.scopes;
+        }
+        self.stored.refreshed_at = now;
+        self.stored.expires_at = now + pair.expires_in_s.saturating_mul(1000);
+        self.stored.is_proven = false;
+        self.generation += 1;
+        self.is_refused = false;
+        self.error = None;
+    }
+
+    pub(super) fn app(&self) -> &str {
+        &self.stored.app
+    }
+
+    pub(super) fn is_revoked(&self) -> bool {
+        self.stored.state == AppState::Revoked
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.state() == AppState::Ready
+    }
+
+    fn state(&self) -> AppState {
+        let is_empty = self.access.is_none() && self.refresh.is_none();
+        if self.stored.state == AppState::Ready && is_empty {
+            return AppState::NeedsSignIn;
+        }
+        self.stored.state
+    }
+
+    pub(super) fn is_of_user(&self, app_user: &str) -> bool {
+        self.stored.app_user.as_str() == app_user
+    }
+
+    pub(super) fn is_called(&self, app: &str) -> bool {
+        self.stored.app == app || self.stored.client.as_deref() == Some(app)
+    }
+
+    /// Remembers what webhooks call the app. `true`: that is new, and to be stored.
+    pub(super) fn learn_client(&mut self, client: &str) -> bool {
+        if self.stored.client.as_deref() == Some(client) {
+            return false;
+        }
+        self.stored.client = Some(client.to_owned());
+        true
+    }
+
+    pub(super) fn has_client(&self) -> bool {
+        self.stored.client.is_some()
+    }
+
+    /// Takes the place of an earlier grant of the same app: what is answered to requests with the
+    /// tokens of before says nothing about the new ones.
+    pub(super) fn follow(&mut self, before: &Self) {
+        self.generation = before.generation + 1;
+        self.stored.client = before.stored.client.clone();
+    }
+
+    /// What a request carries, while it is good.
+    pub(super) fn token(&self, now: UnixMillis) -> Option<(u64, SecretText)> {
+        let is_good = self.is_ready() && !self.is_refused && now < self.stored.expires_at;
+        is_good.then(|| Some((self.generation, self.access.clone()?)))?
+    }
+
+    /// When a refresh is due; `None` when it is under way, or can't be.
+    pub(super) fn refresh_at(&self, has_client_credentials: bool) -> Option<UnixMillis> {
+        let can = self.refresh.is_some() || has_client_credentials;
+        if !self.is_ready() || self.refreshing.is_some() || !can {
+            return None;
+        }
+        let life_ms = self.stored.expires_at.since_ms(self.stored.refreshed_at);
+        let due = if self.is_refused || self.access.is_none() {
+            UnixMillis::default()
+        } else {
+            self.stored.refreshed_at + life_ms / 5 * 4
+        };
+        Some(due.max(self.not_before))
+    }
+
+    /// Whether its token is no good and nothing can get another.
+    pub(super) fn is_lost(&self, has_client_credentials: bool, now: UnixMillis) -> bool {
+        let can = self.refresh.is_some() || has_client_credentials;
+        self.is_ready() && !can && (self.is_refused || now >= self.stored.expires_at)
+    }
+
+    /// Begins a refresh; there is no second one until its answer, or until the object is loaded
+    /// again.
+    pub(super) fn begin_refresh(&mut self, request: u64, now: UnixMillis) -> RefreshForm {
+        let with_previous = self.use_previous && self.can_use_previous(now);
+        self.use_previous = false;
+        self.has_tried_previous |= with_previous;
+        self.refreshing = Some(Refreshing { request, with_previous });
+        let token = if with_previous { &self.previous } else { &self.refresh };
+        match token {
+            Some(token) => RefreshForm::RefreshToken(token.clone()),
+            None => RefreshForm::ClientCredentials { scope: self.stored.scopes.join(",") },
+        }
+    }
+
+    pub(super) fn is_refreshing(&self, request: u64) -> bool {
+        self.refreshing.is_some_and(|refreshing| refreshing.request == request)
+    }
+
+    fn can_use_previous(&self, now: UnixMillis) -> bool {
+        self.previous.is_some()
+            && !self.stored.is_proven
+            && !self.has_tried_previous
+            && now.since_ms(self.stored.refreshed_at) < REFRESH_REPLAY_MS
+    }
+
+    /// The new pair. It is stored by the caller before anything is done with it; a crash here
+    /// means that the same refresh is asked for again.
+    pub(super) fn refreshed(
+        &mut self,
+        pair: TokenGrant,
+        vault: Vault<'_>,
+        now: UnixMillis,
+        random: Random<'_>,
+    ) {
+        let with_previous = self.refreshing.take().is_some_and(|refresh| refresh.with_previous);
+        if !with_previous && pair.refresh.is_some() {
+            self.previous = self.refresh.take();
+            self.stored.previous = self.stored.refresh.take();
+            self.has_tried_previous = false;
+        }
+        self.take(pair, vault, now, random);
+        // Tokens that are refused although they are new are not asked for without a pause.
+        self.not_before = now + if self.failures == 0 { 0 } else { pause_ms(self.failures) };
+    }
+
+    /// The refresh token is dead. `true`: so is the grant; `false`: the one before is tried.
+    pub(super) fn refresh_died(&mut self, now: UnixMillis) -> bool {
+        let with_previous = self.refreshing.take().is_some_and(|refresh| refresh.with_previous);
+        if !with_previous && self.can_use_previous(now) {
+            self.use_previous = true;
+            self.not_before = now;
+            return false;
+        }
+        self.stored.state = AppState::NeedsSignIn;
+        self.error = Some("invalid_grant".into());
+        true
+    }
+
+    pub(super) fn refresh_failed(&mut self, wait_ms: Option<u64>, error: String, now: UnixMillis) {
+        let refreshing = self.refreshing.take();
+        // Whatever it was that failed, it says nothing about the token: the same is tried again.
+        if refreshing.is_some_and(|refreshing| refreshing.with_previous) {
+            self.use_previous = true;
+            self.has_tried_previous = false;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + wait_ms.unwrap_or_else(|| pause_ms(self.failures));
+        self.error = Some(error);
+    }
+
+    /// A request with the token of this generation was answered 401.
+    pub(super) fn refused(&mut self, generation: u64, now: UnixMillis) {
+        if generation != self.generation || self.is_refused {
+            return;
+        }
+        self.is_refused = true;
+        if self.stored.is_proven {
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.use_previous = self.can_use_previous(now);
+    }
+
+    /// A request with the token of this generation worked. `true`: for the first time, which is
+    /// to be stored.
+    pub(super) fn worked(&mut self, generation: u64) -> bool {
+        if generation != self.generation {
+            return false;
+        }
+        self.failures = 0;
+        if self.stored.is_proven {
+            return false;
+        }
+        self.stored.is_proven = true;
+        self.stored.previous = None;
+        self.previous = None;
+        true
+    }
+
+    /// What revokes an app elsewhere may have revoked this one: its token is looked at again.
+    pub(super) fn doubt(&mut self) {
+        self.is_refused = true;
+    }
+
+    pub(super) fn need_sign_in(&mut self) {
+        self.stored.state = AppState::NeedsSignIn;
+    }
+
+    /// Forgets the tokens.
+    pub(super) fn revoke(&mut self) {
+        self.stored.state = AppState::Revoked;
+        self.stored.access = None;
+        self.stored.refresh = None;
+        self.stored.previous = None;
+        self.access = None;
+        self.refresh = None;
+        self.previous = None;
+        self.refreshing = None;
+        self.generation += 1;
+    }
+
+    pub(super) fn status(&self) -> AppStatus {
+        AppStatus {
+            app: self.stored.app.clone(),
+            name: self.stored.name.clone(),
+            app_user: self.stored.app_user.clone(),
+            state: self.state(),
+            expires_at: self.stored.expires_at,
+            refreshed_at: self.stored.refreshed_at,
+            refresh_error: self.error.clone(),
+            scopes: self.stored.scopes.clone(),
+        }
+    }
+}
+
+fn pause_ms(failures: u32) -> u64 {
+    let (first, longest) = REFRESH_RETRY_MS;
+    (first << failures.saturating_sub(1).min(20)).min(longest)
+}

@@ -1,0 +1,283 @@
+//! What events and machines say.
+
+use relay_schemas::{
+    ActivityCommand, ActivityReply, Announce, Announcement, ErrorCode, EventId, Problem,
+    ReportCommand, ReportStatus, UnixMillis,
+    limits::{OUTBOX_BYTES_MAX, OUTBOX_CALLS_MAX, PARKED_MS, PARKED_REPORTS_MAX, SPEAK_MS_MAX},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Installation, InstallationError, Random,
+    answers::{AnnouncedEvent, activity_call_id},
+    call::StandIn,
+    not_installed,
+    storage::{InstallationRow, InstallationStorage},
+};
+
+type Outcome<T, S> = Result<T, InstallationError<<S as InstallationStorage>::Error>>;
+
+/// What a machine said before its event was announced.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Parked {
+    number: u64,
+    at: UnixMillis,
+    said: Said,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Said {
+    Report(ReportCommand),
+    Activity(ActivityCommand),
+}
+
+impl Parked {
+    pub(super) fn event(&self) -> EventId {
+        match &self.said {
+            Said::Report(report) => report.event,
+            Said::Activity(activity) => activity.event,
+        }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn key(&self) -> String {
+        format!("{}/{:06}", self.event(), self.number)
+    }
+}
+
+impl<S: InstallationStorage> Installation<S> {
+    /// Events that Linear waits to be answered. The same again changes nothing.
+    pub fn announce(&mut self, announce: &Announce, now: UnixMillis) -> Outcome<(), S> {
+        for announcement in &announce.announcements {
+            self.announce_one(announcement, now)?;
+        }
+        Ok(())
+    }
+
+    fn announce_one(&mut self, announcement: &Announcement, now: UnixMillis) -> Outcome<(), S> {
+        let key = announcement.event.to_string();
+        if let Some(event) = self.read::<AnnouncedEvent>(InstallationRow::Event, &key)? {
+            // A crash may have come between its row and what was parked for it.
+            return self.take_parked(event, None, now);
+        }
+        let names = (announcement.app_user.as_deref(), announcement.app.as_deref());
+        let Some(app) = self.app_of(names.0, names.1)? else { return Ok(()) };
+        let until = now + self.settings.event_kept_ms;
+        let announcement = announcement.clone();
+        let mut event = AnnouncedEvent { announcement, app, is_concluded: false, until };
+        let mut first = event.called_at();
+        if event.announcement.is_stop() {
+            first = self.first_word_of(&event);
+            self.cancel_stand_ins(&event, Word::Stop)?;
+        }
+        let parked = self.parked.get(&event.announcement.event);
+        if parked.is_none_or(Vec::is_empty)
+            && self.require_room().is_ok()
+            && let Some(mut wanted) = event.stand_in(self.speak_at(&event.announcement, now), now)
+        {
+            wanted.first_after = first.take();
+            let about = (event.app.as_str(), event.announcement.event, event.lane());
+            self.want(wanted, about, now)?;
+        }
+        // Thousands of names could stand in a row that is kept for weeks.
+        event.announcement.edges.clear();
+        self.put(InstallationRow::Event, &key, &event, Some(until))?;
+        self.take_parked(event, first, now)
+    }
+
+    /// When Linear's clock began, if nothing was shown in the event's session so far.
+    fn first_word_of(&self, event: &AnnouncedEvent) -> Option<UnixMillis> {
+        event.announcement.session.as_ref()?;
+        let stand_ins = self.outbox.stand_ins(&event.lane()).into_iter();
+        stand_ins.filter_map(|(number, _)| self.outbox.call(number)?.first_after).min()
+    }
+
+    /// When the relay speaks if no machine has: Linear's clock began when it sent the event.
+    fn speak_at(&self, announcement: &Announcement, now: UnixMillis) -> UnixMillis {
+        let patient = now + self.settings.answer_after_ms;
+        patient.min(announcement.sent_at + SPEAK_MS_MAX).max(now)
+    }
+
+    /// `first`: what is said now is the first word in a new session that Linear sent then.
+    fn take_parked(
+        &mut self,
+        mut event: AnnouncedEvent,
+        mut first: Option<UnixMillis>,
+        now: UnixMillis,
+    ) -> Outcome<(), S> {
+        for parked in self.parked.remove(&event.announcement.event).unwrap_or_default() {
+            let key = parked.key();
+            match parked.said {
+                Said::Report(report) => {
+                    self.answer_report(&event, &report, first.take(), now)?;
+                }
+                Said::Activity(activity) => {
+                    // Nobody can be told any more that there is no session to show it in.
+                    self.show(&mut event, &activity, first.take(), now)?;
+                }
+            }
+            self.storage.delete(InstallationRow::Parked, &key)?;
+        }
+        Ok(())
+    }
+
+    /// What became of an event on a machine.
+    pub fn report(&mut self, report: &ReportCommand, now: UnixMillis) -> Outcome<(), S> {
+        let has_app = self.grants.values().any(|grant| !grant.is_revoked());
+        if !has_app || report.kind.as_deref().is_some_and(|kind| !is_answered(kind)) {
+            return Ok(());
+        }
+        match self.read::<AnnouncedEvent>(InstallationRow::Event, &report.event.to_string())? {
+            Some(event) => {
+                self.require_room()?;
+                self.answer_report(&event, report, None, now)
+            }
+            None => self.park(Said::Report(report.clone()), now),
+        }
+    }
+
+    fn answer_report(
+        &mut self,
+        event: &AnnouncedEvent,
+        report: &ReportCommand,
+        first: Option<UnixMillis>,
+        now: UnixMillis,
+    ) -> Outcome<(), S> {
+        let word = match report.status {
+            ReportStatus::Processing => Word::Progress(report.event),
+            ReportStatus::Completed | ReportStatus::Failed => Word::End,
+        };
+        if let Some(mut wanted) = event.answer(report, now) {
+            wanted.first_after = first.or_else(|| self.first_word_of(event));
+            let about = (event.app.as_str(), report.event, event.lane());
+            self.want(wanted, about, now)?;
+        }
+        self.cancel_stand_ins(event, word)
+    }
+
+    /// What a machine wants shown. Gives back the id that it has at Linear.
+    pub fn activity(
+        &mut self,
+        command: &ActivityCommand,
+        now: UnixMillis,
+        random: Random<'_>,
+    ) -> Outcome<ActivityReply, S> {
+        if self.grants.values().all(|grant| grant.is_revoked()) {
+            return Err(InstallationError::Refused(not_installed()));
+        }
+        let mut command = command.clone();
+        command
+            .activity
+            .id
+            .get_or_insert_with(|| format!("{:032x}", u128::from_le_bytes(random())));
+        let reply = ActivityReply { received: true, id: activity_call_id(&command) };
+        let key = command.event.to_string();
+        match self.read::<AnnouncedEvent>(InstallationRow::Event, &key)? {
+            Some(mut event) => {
+                self.require_room()?;
+                if !self.show(&mut event, &command, None, now)? {
+                    return Err(InstallationError::Refused(session_unknown()));
+                }
+            }
+            None => self.park(Said::Activity(command), now)?,
+        }
+        Ok(reply)
+    }
+
+    /// `false`: there is no session to show it in.
+    fn show(
+        &mut self,
+        event: &mut AnnouncedEvent,
+        command: &ActivityCommand,
+        first: Option<UnixMillis>,
+        now: UnixMillis,
+    ) -> Outcome<bool, S> {
+        let Some(mut wanted) = event.show(command, now) else { return Ok(false) };
+        wanted.first_after = first.or_else(|| self.first_word_of(event));
+        let about = (event.app.as_str(), command.event, event.lane());
+        self.want(wanted, about, now)?;
+        let ends_turn = command.activity.content.ends_turn();
+        if ends_turn && !event.is_concluded {
+            event.is_concluded = true;
+            let key = command.event.to_string();
+            self.put(InstallationRow::Event, &key, &*event, Some(event.until))?;
+        }
+        let word = if ends_turn { Word::End } else { Word::Progress(command.event) };
+        self.cancel_stand_ins(event, word)?;
+        Ok(true)
+    }
+
+    fn park(&mut self, said: Said, now: UnixMillis) -> Outcome<(), S> {
+        let count: usize = self.parked.values().map(Vec::len).sum();
+        if count >= PARKED_REPORTS_MAX {
+            return Err(InstallationError::Refused(crowded()));
+        }
+        let newest = self.parked.values().flatten().map(Parked::number).max().unwrap_or(0);
+        let parked = Parked { number: newest + 1, at: now, said };
+        self.put(InstallationRow::Parked, &parked.key(), &parked, Some(now + PARKED_MS))?;
+        self.parked.entry(parked.event()).or_default().push(parked);
+        Ok(())
+    }
+
+    /// Reports whose event nobody has announced.
+    pub(super) fn forget_parked(&mut self, now: UnixMillis) {
+        for parked in self.parked.values_mut() {
+            parked.retain(|parked| now.since_ms(parked.at) < PARKED_MS);
+        }
+        self.parked.retain(|_, parked| !parked.is_empty());
+    }
+
+    fn require_room(&self) -> Outcome<(), S> {
+        if self.outbox.len() < OUTBOX_CALLS_MAX && self.outbox.bytes() < OUTBOX_BYTES_MAX {
+            return Ok(());
+        }
+        Err(InstallationError::Refused(crowded()))
+    }
+
+    /// Somebody has spoken: the relay needn't, unless it is a stop that isn't answered yet.
+    fn cancel_stand_ins(&mut self, event: &AnnouncedEvent, word: Word) -> Outcome<(), S> {
+        if event.announcement.session.is_none() {
+            return Ok(());
+        }
+        for (number, stand_in) in self.outbox.stand_ins(&event.lane()) {
+            let is_own = |event| self.outbox.call(number).is_some_and(|call| call.event == event);
+            let is_spoken_for = match (stand_in, word) {
+                (StandIn::ForFirstWord, _) | (StandIn::ForStop, Word::End) => true,
+                (StandIn::ForStop, Word::Progress(event)) => is_own(event),
+                (StandIn::ForStop, Word::Stop) => false,
+            };
+            if is_spoken_for && let Some(call) = self.outbox.remove(number) {
+                self.storage.delete(InstallationRow::Call, &call.id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who spoke, and how.
+#[derive(Clone, Copy)]
+enum Word {
+    /// A machine is at work on this event.
+    Progress(EventId),
+    /// A machine's turn is over.
+    End,
+    /// A person wants the agent to stop, which is answered instead.
+    Stop,
+}
+
+/// Whether events of this kind are ever announced; a report on another needn't wait for it.
+fn is_answered(kind: &str) -> bool {
+    kind.starts_with("AgentSessionEvent.") || kind.starts_with("AppUserNotification.")
+}
+
+fn session_unknown() -> Problem {
+    Problem::new(ErrorCode::SessionUnknown, "this event belongs to no agent session")
+}
+
+fn crowded() -> Problem {
+    Problem::new(ErrorCode::Unavailable, "too much waits for Linear in this organization")
+}

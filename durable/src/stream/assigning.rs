@@ -1,0 +1,166 @@
+//! How a stream hands events to single edges, and what is done at the end of every call.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use relay_schemas::{Connect, EdgeId, EventId, NewEvent, Seq, UnixMillis};
+
+use super::{
+    Stream,
+    round::{Opening, Round},
+};
+use crate::{
+    assignment::{Lease, Present, letter_of},
+    command::{Command, Connected, ConnectionId, GivenUp},
+    log::{Log, Resolved},
+    rebuild::Rebuilt,
+    storage::LogStorage,
+    subscription::{Outgoing, Subscription},
+};
+
+/// Who is connected, and what each edge reads by its newest connection.
+pub(super) fn present(
+    connections: &BTreeMap<ConnectionId, Subscription>,
+) -> BTreeMap<&EdgeId, Present<'_>> {
+    let mut newest: BTreeMap<&EdgeId, &Subscription> = BTreeMap::new();
+    for subscription in connections.values() {
+        let known = newest.entry(&subscription.edge).or_insert(subscription);
+        if subscription.opened_at >= known.opened_at {
+            *known = subscription;
+        }
+    }
+    let present = newest
+        .into_iter()
+        .map(|(edge, one)| (edge, Present { name: one.name.as_deref(), filter: one.filter() }));
+    present.collect()
+}
+
+impl<S: LogStorage> Stream<S> {
+    /// Opens a connection of an edge that is given events: at the tail, with what it has already.
+    pub(super) fn connect_assigned(
+        &mut self,
+        id: ConnectionId,
+        connect: &Connect,
+        now: UnixMillis,
+    ) -> Result<Connected, S::Error> {
+        let tail = self.log.tail();
+        let resolved = Resolved { after: tail, fault: None, received_since: None };
+        let mut subscription = Subscription::new(connect, tail, now);
+        subscription.owe(self.assignment.leased_to(&connect.edge));
+        let mut lines = self.opening_lines(connect, &resolved, None);
+        lines.extend(self.untold_signals((&connect.edge, &connect.allowed), tail, now));
+        self.connections.insert(id, subscription);
+        let commands = self.settle(Opening::of(id, Outgoing::with_lines(lines)), now)?;
+        Ok(Connected::Live { resumed_from: None, commands })
+    }
+
+    /// The end of every call that may have changed something: notes who is there, takes events
+    /// away from those who are silent or gone, gives out what may be given, and stores all that.
+    pub(super) fn settle(
+        &mut self,
+        opening: Opening,
+        now: UnixMillis,
+    ) -> Result<Vec<Command>, S::Error> {
+        let mut commands = Vec::new();
+        if self.is_assigned() {
+            commands.extend(self.end_expired(now));
+        }
+        self.assignment.note_present(&present(&self.connections), now);
+        if self.is_assigned() {
+            self.assignment.expire(now);
+            let mut round =
+                Round::new(&self.log, &mut self.assignment, &mut self.connections, opening, now);
+            round.run()?;
+            let (outgoing, changed) = round.finish();
+            self.touched.extend(changed);
+            self.push_round(outgoing, now, &mut commands);
+            commands.extend(self.give_up(now)?);
+        }
+        for connection in std::mem::take(&mut self.touched) {
+            commands.push(Command::Remember { connection });
+        }
+        self.assignment.store(self.log.storage_mut())?;
+        Ok(commands)
+    }
+
+    fn push_round(
+        &mut self,
+        outgoing: BTreeMap<ConnectionId, Outgoing>,
+        now: UnixMillis,
+        commands: &mut Vec<Command>,
+    ) {
+        for (id, outgoing) in outgoing {
+            let Some(subscription) = self.connections.get_mut(&id) else { continue };
+            self.delivered_unreported += outgoing.webhooks;
+            self.touched.remove(&id);
+            super::push_messages(&self.log, id, subscription, outgoing, now, commands);
+        }
+    }
+
+    /// What goes to the dead letters now.
+    fn give_up(&mut self, now: UnixMillis) -> Result<Vec<Command>, S::Error> {
+        let mut commands = Vec::new();
+        for Lease { seq, attempt, failure, .. } in self.assignment.to_give_up(now) {
+            let mut letter = None;
+            read_one(&self.log, seq, &mut |record| letter = letter_of(record))?;
+            let Some((message, body)) = letter else { continue };
+            let failure = failure.unwrap_or_default();
+            let reason = format!("assignment: given to {attempt} edges; last: {failure}");
+            let given_up = GivenUp { seq, message, body, reason, attempts: attempt };
+            commands.push(Command::GiveUp(Box::new(given_up)));
+        }
+        Ok(commands)
+    }
+
+    /// An event lies in the dead letters.
+    pub fn gave_up(&mut self, seq: Seq) -> Result<(), S::Error> {
+        self.assignment.gave_up(seq);
+        self.assignment.store(self.log.storage_mut())
+    }
+
+    /// A new incarnation: leases of events in the hot tail go with them.
+    pub(crate) fn move_leases(
+        &mut self,
+        hot: &std::ops::RangeInclusive<Seq>,
+        rebuilt: &Rebuilt,
+    ) -> Result<(), S::Error> {
+        let moved = rebuilt.moves.iter().find(|one| one.first == *hot.start());
+        let to = |seq: Seq| {
+            let moved = moved.filter(|_| hot.contains(&seq))?;
+            Some(moved.to.plus(seq.distance_from(moved.first)))
+        };
+        let sealed = rebuilt.segments.last().map(|segment| segment.entry.last).unwrap_or_default();
+        let tail = to(*hot.end()).unwrap_or(sealed);
+        self.assignment.moved(to, tail);
+        self.assignment.store(self.log.storage_mut())
+    }
+
+    /// Events that lay in the dead letters and were put back begin anew in their places. Those
+    /// whose places are sealed by now are to stand at the end of the log again: they are answered.
+    pub(super) fn reopen(&mut self, events: &[NewEvent]) -> Result<BTreeSet<EventId>, S::Error> {
+        let mut again = BTreeSet::new();
+        for event in events {
+            let Some(seq) = self.assignment.given_up(event.id) else { continue };
+            let is_at_hand = seq > self.log.sealed();
+            if !is_at_hand && self.log.position_of(event.id)? == Some(seq) {
+                again.insert(event.id);
+            }
+            self.assignment.reopen(seq, is_at_hand);
+        }
+        Ok(again)
+    }
+}
+
+/// Reads one record of the hot tail.
+pub(super) fn read_one<S: LogStorage>(
+    log: &Log<S>,
+    seq: Seq,
+    take: &mut dyn FnMut(&str),
+) -> Result<(), S::Error> {
+    if seq <= log.sealed() || seq > log.tail() {
+        return Ok(());
+    }
+    log.read(Seq::new(seq.get() - 1), &mut |_, record| {
+        take(record);
+        std::ops::ControlFlow::Break(())
+    })
+}

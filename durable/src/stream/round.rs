@@ -1,0 +1,230 @@
+//! One round of giving out events: first what edges have and were not sent on this connection,
+//! then what waits, then what was not considered so far.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
+
+use relay_schemas::{EdgeId, Seq, UnixMillis};
+
+use super::assigning::read_one;
+use crate::{
+    assignment::{Assignment, Candidate, Choice, LeaseSubject, Load, choose},
+    command::ConnectionId,
+    log::Log,
+    storage::LogStorage,
+    subscription::{Outgoing, Subscription},
+};
+
+/// The frames that a connection begins with, if one is being opened.
+#[derive(Debug, Default)]
+pub(super) struct Opening(BTreeMap<ConnectionId, Outgoing>);
+
+impl Opening {
+    pub(super) fn of(connection: ConnectionId, outgoing: Outgoing) -> Self {
+        Self(BTreeMap::from([(connection, outgoing)]))
+    }
+}
+
+pub(super) struct Round<'a, S> {
+    log: &'a Log<S>,
+    assignment: &'a mut Assignment,
+    connections: &'a mut BTreeMap<ConnectionId, Subscription>,
+    /// The connections of each edge, the newest first.
+    members: BTreeMap<EdgeId, Vec<ConnectionId>>,
+    loads: BTreeMap<EdgeId, Load>,
+    outgoing: BTreeMap<ConnectionId, Outgoing>,
+    changed: BTreeSet<ConnectionId>,
+    now: UnixMillis,
+}
+
+impl<'a, S: LogStorage> Round<'a, S> {
+    pub(super) fn new(
+        log: &'a Log<S>,
+        assignment: &'a mut Assignment,
+        connections: &'a mut BTreeMap<ConnectionId, Subscription>,
+        opening: Opening,
+        now: UnixMillis,
+    ) -> Self {
+        let mut members: BTreeMap<EdgeId, Vec<ConnectionId>> = BTreeMap::new();
+        for (id, subscription) in connections.iter() {
+            members.entry(subscription.edge.clone()).or_default().push(*id);
+        }
+        let opened_at = |id: &ConnectionId| connections.get(id).map(|one| (one.opened_at, *id));
+        members.values_mut().for_each(|ids| ids.sort_by_key(|id| std::cmp::Reverse(opened_at(id))));
+        let loads = assignment.loads();
+        Self {
+            log,
+            assignment,
+            connections,
+            members,
+            loads,
+            outgoing: opening.0,
+            changed: BTreeSet::new(),
+            now,
+        }
+    }
+
+    /// What is to be sent, and whose subscriptions have changed besides.
+    pub(super) fn finish(self) -> (BTreeMap<ConnectionId, Outgoing>, BTreeSet<ConnectionId>) {
+        (self.outgoing, self.changed)
+    }
+
+    pub(super) fn run(&mut self) -> Result<(), S::Error> {
+        self.send_owed()?;
+        for seq in self.assignment.waiting() {
+            if !self.has_room() {
+                break;
+            }
+            self.give_waiting(seq)?;
+        }
+        self.give_new()
+    }
+
+    fn send_owed(&mut self) -> Result<(), S::Error> {
+        let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in ids {
+            let Some(subscription) = self.connections.get_mut(&id) else { continue };
+            let (leases, edge) = (self.assignment.leases(), subscription.edge.clone());
+            let is_theirs = |seq| leases.get(&seq).and_then(|one| one.edge()) == Some(&edge);
+            if subscription.keep_owed(is_theirs) {
+                self.changed.insert(id);
+            }
+            while let Some(seq) = self.connections.get(&id).and_then(Subscription::next_owed) {
+                let attempt = self.assignment.leases().get(&seq).map_or(1, |lease| lease.attempt);
+                self.send(id, seq, attempt)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, id: ConnectionId, seq: Seq, attempt: u32) -> Result<(), S::Error> {
+        let log = self.log;
+        read_one(log, seq, &mut |record| self.send_record(id, seq, attempt, record))?;
+        // A lease whose record is gone is not owed: it would stop all others.
+        if let Some(subscription) = self.connections.get_mut(&id) {
+            subscription.keep_owed(|owed| owed != seq);
+        }
+        Ok(())
+    }
+
+    fn send_record(&mut self, id: ConnectionId, seq: Seq, attempt: u32, record: &str) {
+        let Some(subscription) = self.connections.get_mut(&id) else { return };
+        let outgoing = self.outgoing.entry(id).or_default();
+        subscription.send_given(self.log.cursor(seq), attempt, record, outgoing);
+    }
+
+    fn give_waiting(&mut self, seq: Seq) -> Result<(), S::Error> {
+        let Some(lease) = self.assignment.leases().get(&seq) else { return Ok(()) };
+        let (subject, tried) = (lease.subject.clone(), lease.tried.clone());
+        if let Choice::Edge(edge) = self.choose(&subject, &tried)
+            && let Some(connection) = self.ready(&edge, &subject)
+        {
+            let attempt = self.give(seq, &edge);
+            self.send(connection, seq, attempt)?;
+        }
+        Ok(())
+    }
+
+    fn give_new(&mut self) -> Result<(), S::Error> {
+        let mut room = self.assignment.room();
+        if !self.has_room() || room == 0 {
+            return Ok(());
+        }
+        let log = self.log;
+        log.read(self.assignment.until(), &mut |seq, record| {
+            if room == 0 || !self.has_room() {
+                return ControlFlow::Break(());
+            }
+            room -= 1;
+            self.consider(seq, record);
+            ControlFlow::Continue(())
+        })
+    }
+
+    fn consider(&mut self, seq: Seq, record: &str) {
+        let Some(subject) = LeaseSubject::read(record) else { return self.assignment.pass(seq) };
+        match self.choose(&subject, &[]) {
+            Choice::Nobody => self.assignment.pass(seq),
+            Choice::Later => self.assignment.wait(seq, subject),
+            Choice::Edge(edge) => {
+                let connection = self.ready(&edge, &subject);
+                self.assignment.wait(seq, subject);
+                if let Some(connection) = connection {
+                    let attempt = self.give(seq, &edge);
+                    self.send_record(connection, seq, attempt, record);
+                }
+            }
+        }
+    }
+
+    fn give(&mut self, seq: Seq, edge: &EdgeId) -> u32 {
+        let load = self.loads.entry(edge.clone()).or_default();
+        load.open += 1;
+        load.unreported += 1;
+        self.assignment.give(seq, edge, self.now)
+    }
+
+    /// Whether anybody may be given anything: without, events are left in the log.
+    fn has_room(&self) -> bool {
+        self.members.iter().any(|(edge, ids)| {
+            self.load(edge).has_room() && ids.iter().any(|id| self.connections[id].may_be_given())
+        })
+    }
+
+    fn load(&self, edge: &EdgeId) -> Load {
+        self.loads.get(edge).copied().unwrap_or_default()
+    }
+
+    /// The newest connection of an edge on which an event may be sent now.
+    fn ready(&self, edge: &EdgeId, subject: &LeaseSubject) -> Option<ConnectionId> {
+        let ids = self.members.get(edge)?.iter();
+        ids.copied().find(|id| {
+            let subscription = &self.connections[id];
+            subscription.may_be_given() && subject.passes(subscription.filter())
+        })
+    }
+
+    fn choose(&self, subject: &LeaseSubject, tried: &[EdgeId]) -> Choice {
+        let candidates = self.candidates(subject);
+        for holder in self.assignment.holders_of(subject, self.now) {
+            if tried.contains(&holder) {
+                continue;
+            }
+            match candidates.iter().find(|one| one.edge == holder) {
+                Some(one) if one.has_room => return Choice::Edge(holder),
+                Some(_) => return Choice::Later,
+                None if self.assignment.is_away(&holder, self.now) => return Choice::Later,
+                None => {}
+            }
+        }
+        if candidates.is_empty() {
+            return match self.assignment.is_expected(subject, self.now) {
+                true => Choice::Later,
+                false => Choice::Nobody,
+            };
+        }
+        let key = self.assignment.key_of(subject);
+        let mode = self.assignment.rules().mode;
+        choose(mode, &key, tried, self.assignment.last_given(), &candidates)
+    }
+
+    fn candidates(&self, subject: &LeaseSubject) -> Vec<Candidate> {
+        let reads = |ids: &[ConnectionId]| {
+            ids.iter().any(|id| subject.passes(self.connections[id].filter()))
+        };
+        let members = self.members.iter().filter(|(_, ids)| reads(ids));
+        members
+            .map(|(edge, _)| {
+                let load = self.load(edge);
+                Candidate {
+                    edge: edge.clone(),
+                    open: load.open,
+                    has_room: load.has_room() && self.ready(edge, subject).is_some(),
+                    is_healthy: self.assignment.is_healthy(edge),
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,290 @@
+//! Goal: a machine keeps its access as long as it should, and no longer; a copied refresh token is
+//! noticed, a lost answer is not taken for one.
+//!
+//! Method: scripts. A machine is approved, shows tokens, and time is moved by argument.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on is to stop")]
+
+use relay_durable::{
+    ApproveMachine, Edge, EndReason, EnrolRequest, RefreshRefusal, approve, enrol, refresh,
+};
+use relay_schemas::{
+    Channel, ConfirmedPerson, ConfirmedTeam, ErrorCode, PersonCheck, Scope, UnixMillis,
+    limits::{
+        ACCESS_TOKEN_MS, EDGES_PER_ORGANIZATION_MAX, ENDED_EDGE_LISTED_MS, MACHINE_REPLAY_MS,
+        PERSON_BELIEVED_MS, REFRESH_TOKEN_MS,
+    },
+};
+
+const NOW: UnixMillis = UnixMillis::new(1_790_000_000_000);
+const HOUR_MS: u64 = 3_600_000;
+
+fn request(channels: &[&str]) -> ApproveMachine {
+    ApproveMachine {
+        edge: "edge_1".parse().unwrap(),
+        organization: "org".parse().unwrap(),
+        user: "ada".parse().unwrap(),
+        name: "laptop".into(),
+        scopes: Scope::DEFAULT.to_vec(),
+        channels: channels.iter().map(|text| text.parse().unwrap()).collect(),
+        location: Some("weur".into()),
+    }
+}
+
+fn machine() -> Edge {
+    approve(request(&[]), None, 0, NOW).unwrap()
+}
+
+fn person() -> ConfirmedPerson {
+    ConfirmedPerson { active: true, name: "Ada".into(), guest: Some(false), teams: Vec::new() }
+}
+
+fn confirmed() -> PersonCheck {
+    PersonCheck::Confirmed(person())
+}
+
+fn generation(edge: &Edge) -> u64 {
+    edge.refresh_claims().unwrap().generation
+}
+
+/// Shows a token of a generation; gives the next one's generation.
+fn show(edge: &mut Edge, shown: u64, now: UnixMillis) -> Result<u64, RefreshRefusal> {
+    refresh(edge, shown, &confirmed(), now).map(|()| generation(edge))
+}
+
+const REUSED: RefreshRefusal = RefreshRefusal::Ended(EndReason::RefreshReused);
+
+#[test]
+fn a_machine_is_refreshed_from_pair_to_pair() {
+    let mut edge = machine();
+    let (mut now, mut shown) = (NOW, generation(&edge));
+    for round in 1..=100 {
+        now = now + HOUR_MS;
+        let before = edge.access_claims(now).unwrap();
+        shown = show(&mut edge, shown, now).unwrap();
+        assert_eq!(shown, round + 1);
+        let (access, next) = (edge.access_claims(now).unwrap(), edge.refresh_claims().unwrap());
+        assert!(access.iat > before.iat);
+        assert_eq!(access.exp, (now.get() + ACCESS_TOKEN_MS) / 1000);
+        assert_eq!(next.exp, (now.get() + REFRESH_TOKEN_MS) / 1000, "it slides");
+        assert_eq!((access.sub, access.org), (next.sub, next.org));
+    }
+}
+
+#[test]
+fn a_refresh_token_used_twice_revokes_the_machine() {
+    // The thief is first, and reads; the machine comes an hour later, as it always does.
+    let mut edge = machine();
+    assert_eq!(show(&mut edge, 1, NOW + 10), Ok(2));
+    let stolen = edge.access_claims(NOW + 10).unwrap();
+    assert!(edge.shown(stolen.iat, NOW + 20));
+    let noticed_at = NOW + HOUR_MS;
+    assert_eq!(show(&mut edge, 1, noticed_at), Err(REUSED));
+    assert_eq!(
+        (edge.revoked_at, edge.ended_by),
+        (Some(noticed_at), Some(EndReason::RefreshReused))
+    );
+    // From then on neither of the two gets anything, and the reason stays.
+    for shown in [1, 2, 3] {
+        assert_eq!(show(&mut edge, shown, noticed_at + 10), Err(REUSED));
+    }
+    assert_eq!(edge.revoked_at, Some(noticed_at));
+    assert_eq!(REUSED.problem().code, ErrorCode::RefreshReused);
+
+    // An older one than the one before is no lost answer, however soon it comes.
+    let mut edge = machine();
+    assert_eq!(show(&mut edge, 1, NOW + 1), Ok(2));
+    assert_eq!(show(&mut edge, 2, NOW + 2), Ok(3));
+    assert_eq!(show(&mut edge, 1, NOW + 3), Err(REUSED));
+
+    // It is noticed also while nobody can say whether the person is active.
+    let mut edge = machine();
+    assert_eq!(show(&mut edge, 1, NOW + 1), Ok(2));
+    let unavailable = PersonCheck::Unavailable(ErrorCode::Unavailable);
+    assert_eq!(refresh(&mut edge, 1, &unavailable, NOW + 30 * HOUR_MS), Err(REUSED));
+}
+
+#[test]
+fn a_lost_answer_to_a_refresh_is_not_theft() {
+    let refreshed = NOW + HOUR_MS;
+    let mut edge = machine();
+    assert_eq!(show(&mut edge, 1, refreshed), Ok(2));
+    let first = (edge.access_claims(refreshed), edge.refresh_claims());
+    assert_eq!(show(&mut edge, 1, refreshed + MACHINE_REPLAY_MS), Ok(2), "the same pair again");
+    assert_eq!(edge.refresh_claims(), first.1);
+    assert_eq!(edge.access_claims(refreshed), first.0);
+    assert_eq!(show(&mut edge, 2, refreshed + HOUR_MS), Ok(3));
+
+    // Once more, and not twice.
+    let mut edge = machine();
+    assert_eq!(show(&mut edge, 1, refreshed), Ok(2));
+    assert_eq!(show(&mut edge, 1, refreshed + 10), Ok(2));
+    assert_eq!(show(&mut edge, 1, refreshed + 20), Err(REUSED));
+
+    // Not later than a day.
+    let mut edge = machine();
+    assert_eq!(show(&mut edge, 1, refreshed), Ok(2));
+    assert_eq!(show(&mut edge, 1, refreshed + MACHINE_REPLAY_MS + 1), Err(REUSED));
+
+    // Not once the new pair has been seen: it has arrived.
+    let mut edge = machine();
+    assert_eq!(show(&mut edge, 1, refreshed), Ok(2));
+    let access = edge.access_claims(refreshed).unwrap();
+    assert!(edge.shown(access.iat, refreshed + 5));
+    assert!(!edge.shown(access.iat, refreshed + 6), "no news");
+    assert_eq!(edge.machine.as_ref().unwrap().used_at, Some(refreshed + 5));
+    assert_eq!(show(&mut edge, 1, refreshed + 10), Err(REUSED));
+}
+
+#[test]
+fn the_access_token_before_does_not_show_that_the_next_has_arrived() {
+    // Both were given out within a second.
+    let mut edge = machine();
+    let before = edge.access_claims(NOW).unwrap();
+    assert_eq!(show(&mut edge, 1, NOW + 5), Ok(2));
+    assert!(!edge.shown(before.iat, NOW + 6));
+    assert_eq!(show(&mut edge, 1, NOW + 7), Ok(2));
+}
+
+#[test]
+fn a_token_that_was_never_given_out_is_nobodys() {
+    let mut edge = machine();
+    assert_eq!(show(&mut edge, 2, NOW), Err(RefreshRefusal::Unknown));
+    assert_eq!(edge.revoked_at, None);
+    let enrolled = EnrolRequest {
+        organization: "org".parse().unwrap(),
+        user: "ada".parse().unwrap(),
+        name: None,
+        scopes: None,
+        channels: Vec::new(),
+        expires_in_s: None,
+    };
+    let mut edge = enrol(enrolled, "edge_2".parse().unwrap(), 0, NOW).unwrap();
+    assert_eq!(show(&mut edge, 1, NOW), Err(RefreshRefusal::Unknown));
+    assert_eq!((edge.access_claims(NOW), edge.refresh_claims()), (None, None));
+}
+
+#[test]
+fn a_person_who_has_left_loses_access_at_the_next_refresh() {
+    let mut edge = machine();
+    let left = PersonCheck::Confirmed(ConfirmedPerson { active: false, ..person() });
+    let inactive = RefreshRefusal::Ended(EndReason::PersonInactive);
+    assert_eq!(refresh(&mut edge, 1, &left, NOW + HOUR_MS), Err(inactive.clone()));
+    assert_eq!(inactive.problem().code, ErrorCode::PersonInactive);
+    assert!(!edge.is_active(NOW + HOUR_MS));
+    // Coming back to Linear doesn't bring the machine back.
+    assert_eq!(show(&mut edge, 1, NOW + 2 * HOUR_MS), Err(inactive));
+}
+
+#[test]
+fn while_linear_is_down_a_person_is_believed_for_a_day() {
+    let down = PersonCheck::Unavailable(ErrorCode::NeedsSignIn);
+    let mut edge = machine();
+    let confirmed_at = NOW + HOUR_MS;
+    assert_eq!(show(&mut edge, 1, confirmed_at), Ok(2));
+    let almost = confirmed_at + PERSON_BELIEVED_MS - 1;
+    assert_eq!(refresh(&mut edge, 2, &down, almost), Ok(()));
+    let refused = RefreshRefusal::Unconfirmed(ErrorCode::NeedsSignIn);
+    let before = edge.clone();
+    assert_eq!(refresh(&mut edge, 3, &down, almost + 1), Err(refused.clone()));
+    assert_eq!(edge, before, "the same token is still good");
+    let problem = refused.problem();
+    assert!(problem.code.is_retryable() && problem.code.status() == 503);
+    assert_eq!(problem.details, [("reason", "needs_sign_in".to_owned())]);
+    assert_eq!(show(&mut edge, 3, almost + 2), Ok(4));
+
+    let gone = PersonCheck::NotInstalled;
+    assert_eq!(refresh(&mut edge, 4, &gone, almost + 3), Err(RefreshRefusal::NotInstalled));
+    assert_eq!(edge.revoked_at, None, "the app may be installed again");
+}
+
+#[test]
+fn a_lost_membership_drops_the_channel() {
+    let mut edge = approve(request(&["team:t", "team:u", "org"]), None, 0, NOW).unwrap();
+    let team = |id: &str| ConfirmedTeam { id: id.into(), name: String::new() };
+    let mut check = |shown: u64, teams: &[&str], guest: Option<bool>, expected: &[&str]| {
+        let teams = teams.iter().map(|id| team(id)).collect();
+        let person = PersonCheck::Confirmed(ConfirmedPerson { teams, guest, ..person() });
+        refresh(&mut edge, shown, &person, NOW + shown * HOUR_MS).unwrap();
+        let claims = edge.access_claims(NOW).unwrap();
+        let channels: Vec<String> = claims.channels.iter().map(ToString::to_string).collect();
+        assert_eq!(channels, expected);
+        let told: Vec<String> = edge.streams_to_tell().iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["org/user:ada", "org/team:t", "org/team:u", "org/org"]);
+    };
+    check(1, &["t", "u", "private"], Some(false), &["team:t", "team:u", "org"]);
+    check(2, &["u"], Some(false), &["team:u", "org"]);
+    check(3, &["u"], Some(true), &["team:u"]);
+    check(4, &["t", "u"], None, &["team:t", "team:u"]);
+    // What the person has approved comes back with the membership; more doesn't.
+    check(5, &["t", "u", "v"], Some(false), &["team:t", "team:u", "org"]);
+    let down = PersonCheck::Unavailable(ErrorCode::Unavailable);
+    refresh(&mut edge, 6, &down, NOW + 6 * HOUR_MS).unwrap();
+    assert_eq!(edge.channels.len(), 3, "nobody said otherwise");
+}
+
+#[test]
+fn a_machine_that_was_off_too_long_signs_in_again() {
+    let mut edge = machine();
+    let end = edge.expires_at;
+    assert_eq!(show(&mut edge, 1, end), Err(RefreshRefusal::Expired));
+    assert_eq!(show(&mut edge, 1, end - 1), Ok(2));
+    let claims = edge.access_claims(edge.expires_at - 1000).unwrap();
+    assert_eq!(claims.exp, edge.expires_at.get() / 1000, "no access outlives the machine");
+}
+
+#[test]
+fn approving_twice_makes_one_machine() {
+    let first = machine();
+    assert_eq!(first.machine.as_ref().unwrap().location.as_deref(), Some("weur"));
+    let again = approve(request(&["org"]), Some(&first), 1, NOW + 5).unwrap();
+    assert_eq!(again, first);
+    let other = ApproveMachine { user: "eve".parse().unwrap(), ..request(&[]) };
+    let refused = approve(other, Some(&first), 1, NOW).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::EdgeUnknown);
+    let mut revoked = first.clone();
+    revoked.end(EndReason::Owner, NOW + 5);
+    assert!(approve(request(&[]), Some(&revoked), 0, NOW + 6).is_err());
+    let full = approve(request(&[]), None, EDGES_PER_ORGANIZATION_MAX, NOW).unwrap_err();
+    assert_eq!(full.code, ErrorCode::EdgesTooMany);
+    for channel in [Channel::Unrouted, Channel::User("eve".parse().unwrap())] {
+        let request = ApproveMachine { channels: vec![channel], ..request(&[]) };
+        assert!(approve(request, None, 0, NOW).is_err());
+    }
+}
+
+#[test]
+fn a_revoked_machine_is_listed_for_a_month() {
+    let mut edge = machine();
+    edge.end(EndReason::Owner, NOW + 5);
+    edge.end(EndReason::Operator, NOW + 9);
+    assert_eq!((edge.revoked_at, edge.ended_by), (Some(NOW + 5), Some(EndReason::Owner)));
+    assert!(!edge.is_forgotten(NOW + 4 + ENDED_EDGE_LISTED_MS));
+    assert!(edge.is_forgotten(NOW + 5 + ENDED_EDGE_LISTED_MS));
+    let expired = machine();
+    assert!(!expired.is_forgotten(expired.expires_at + ENDED_EDGE_LISTED_MS - 1));
+    assert!(expired.is_forgotten(expired.expires_at + ENDED_EDGE_LISTED_MS));
+}
+
+#[test]
+fn machines_are_renamed_within_bounds() {
+    let mut edge = machine();
+    edge.rename("Großer Läptop").unwrap();
+    assert_eq!(edge.access_claims(NOW).unwrap().name.as_deref(), Some("Großer Läptop"));
+    for name in ["", "two\nlines", &"x".repeat(101)] {
+        let refused = edge.rename(name).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::ParameterInvalid);
+    }
+    assert_eq!(edge.name.as_deref(), Some("Großer Läptop"));
+}
+
+#[test]
+fn a_directory_of_an_older_relay_is_read() {
+    let stored = r#"{"id":"edge_1","organization":"org","user":"ada","name":null,
+        "scopes":["read:events"],"created_at":1790000000000,"expires_at":1790000060000,
+        "revoked_at":1790000000001}"#;
+    let edge: Edge = serde_json::from_str(stored).unwrap();
+    assert_eq!((edge.machine.clone(), edge.ended_by), (None, None));
+    let newer = stored.replace("\"revoked_at\"", "\"ended_by\":\"fired\",\"revoked_at\"");
+    let edge: Edge = serde_json::from_str(&newer).unwrap();
+    assert_eq!(edge.ended_by, Some(EndReason::Unknown));
+}

@@ -1,0 +1,84 @@
+//! What a command writes on its progress descriptor: a JSON line for each activity.
+
+mod flow;
+mod lines;
+
+use std::io;
+
+use relay_schemas::EventId;
+use tokio::{
+    io::AsyncReadExt,
+    net::unix::pipe::Receiver,
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+use tracing::warn;
+
+use self::{flow::Flow, lines::ProgressLines};
+use crate::{activity::Activity, clock::Clock};
+
+/// Bytes read at once; the pipe itself holds 64 KiB.
+const READ_BYTES: usize = 4 * 1024;
+
+/// What a command has written so far, on its way.
+struct Passage<T> {
+    tell: T,
+    flow: Flow,
+    clock: Clock,
+    lines_bad: u64,
+}
+
+impl<T: FnMut(Activity)> Passage<T> {
+    fn take(&mut self, line: Option<&[u8]>) {
+        match line.and_then(Activity::parse) {
+            Some(activity) => self.flow.take(activity, self.clock.now()),
+            None => self.lines_bad += 1,
+        }
+        self.pass_on();
+    }
+
+    fn pass_on(&mut self) {
+        while let Some(activity) = self.flow.next(self.clock.now()) {
+            (self.tell)(activity);
+        }
+    }
+}
+
+/// Reads a command's progress to its end, and passes it on at its pace. `ended` says that the
+/// command is done: what it has written then goes on at once.
+pub(super) async fn read(
+    mut pipe: Receiver,
+    event: EventId,
+    tell: impl FnMut(Activity),
+    mut ended: oneshot::Receiver<()>,
+) {
+    let (clock, flow) = (Clock::start(), Flow::default());
+    let mut passage = Passage { tell, flow, clock, lines_bad: 0 };
+    let (mut lines, mut has_ended) = (ProgressLines::default(), false);
+    let mut chunk = [0; READ_BYTES];
+    loop {
+        passage.pass_on();
+        let wake_at = passage.flow.poll_timeout().map(|at| passage.clock.instant(at));
+        let read: io::Result<usize> = tokio::select! {
+            biased;
+            _ = &mut ended, if !has_ended => {
+                has_ended = true;
+                passage.flow.open();
+                continue;
+            }
+            read = pipe.read(&mut chunk), if passage.flow.has_room() => read,
+            () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => continue,
+        };
+        match read {
+            Ok(0) | Err(_) => break,
+            Ok(length) => lines.push(&chunk[..length], |line| passage.take(line)),
+        }
+    }
+    lines.finish(|line| passage.take(line));
+    passage.flow.open();
+    passage.pass_on();
+    if passage.lines_bad > 0 {
+        let lines_bad = passage.lines_bad;
+        warn!("{lines_bad} lines of progress about {event} are no activities: passed over");
+    }
+}

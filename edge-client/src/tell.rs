@@ -1,0 +1,63 @@
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::{
+    access::Access,
+    config::Settings,
+    dispatch::Dispatch,
+    fault::Fault,
+    limits::{DIAL_BACKOFF_BASE_MS, TELL_ATTEMPTS_MAX, TELL_WAIT_CAP_MS},
+    relay::{self, Relay},
+    reporter::{Delivery, deliver},
+    session::Backoff,
+    sign_in::{CommandError, Said},
+};
+
+/// Tells the relay one thing about an event, and waits until it has taken it. Tried a few times:
+/// an activity has an id, and a status may be told twice.
+pub async fn tell(settings: &Settings, dispatch: Dispatch) -> Result<Said, CommandError> {
+    let relay = Relay::new(&settings.relay.value);
+    let access = Access::open(settings).await?;
+    let http = relay::http(settings, &access)?;
+    let mut backoff = Backoff::new(DIAL_BACKOFF_BASE_MS, TELL_WAIT_CAP_MS);
+    let mut random = fastrand::Rng::new();
+    let dispatch = match dispatch {
+        Dispatch::Activity(mut report) => {
+            report.activity = report.activity.identified();
+            Dispatch::Activity(report)
+        }
+        dispatch @ Dispatch::Status(_) => dispatch,
+    };
+    let result = loop {
+        let (message, asked_ms) = match deliver(&http, &relay, &dispatch).await {
+            Delivery::Taken => break Ok(said(&dispatch)),
+            Delivery::Useless(words) => break Err(Fault::request(words).into()),
+            Delivery::Reassigned(owner) => {
+                let owner = owner.unwrap_or_else(|| "another machine".into());
+                break Err(CommandError::Reassigned(owner));
+            }
+            Delivery::Failed(Fault::Passing { message, retry_after_ms }) => {
+                (message, retry_after_ms)
+            }
+            Delivery::Failed(fault) => break Err(fault.into()),
+        };
+        let wait_ms = backoff.next_ms(&mut random, asked_ms);
+        if backoff.failures() >= TELL_ATTEMPTS_MAX || wait_ms > TELL_WAIT_CAP_MS {
+            break Err(CommandError::Passing(message));
+        }
+        sleep(Duration::from_millis(wait_ms)).await;
+    };
+    access.settled().await;
+    result
+}
+
+fn said(dispatch: &Dispatch) -> Said {
+    let (event, kind) = (dispatch.event_id(), dispatch.kind());
+    let mut json = json!({ "event": event.to_string(), "told": kind });
+    if let Dispatch::Activity(report) = dispatch {
+        json["id"] = json!(report.activity.id);
+    }
+    Said { text: format!("told the relay: {event} {kind}"), json }
+}

@@ -1,0 +1,83 @@
+//! Calls from the Worker to installations.
+
+use relay_schemas::{
+    ActivityCommand, ActivityReply, Announce, Announcement, ErrorBody, ErrorCode, GivenUpList,
+    OrganizationId, Problem, ReportCommand, Revoked,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use worker::Env;
+
+use crate::{log, respond, stream_client};
+
+const BINDING: &str = "INSTALLATIONS";
+
+type Outcome<T> = Result<T, Problem>;
+
+/// Events that Linear waits to be answered, of one organization. May be repeated.
+pub(crate) async fn announce(
+    env: &Env,
+    organization: &OrganizationId,
+    announcements: Vec<Announcement>,
+) -> Outcome<()> {
+    command(env, organization, "/announce", &Announce { announcements }).await.map(ignored)
+}
+
+/// What became of an event on a machine. May be repeated.
+pub(crate) async fn report(
+    env: &Env,
+    organization: &OrganizationId,
+    report: &ReportCommand,
+) -> Outcome<()> {
+    command(env, organization, "/report", report).await.map(ignored)
+}
+
+/// What a machine wants shown. May be repeated if it has an id of its own.
+pub(crate) async fn activity(
+    env: &Env,
+    organization: &OrganizationId,
+    activity: &ActivityCommand,
+) -> Outcome<ActivityReply> {
+    command(env, organization, "/activity", activity).await
+}
+
+/// The calls that an installation has given up.
+pub(crate) async fn given_up(env: &Env, organization: &OrganizationId) -> Outcome<GivenUpList> {
+    command(env, organization, "/given-up", &()).await
+}
+
+/// Linear says that an app is no longer installed. `app` is what the webhook calls it.
+pub(crate) async fn revoked(env: &Env, organization: &OrganizationId, app: &str) -> Outcome<()> {
+    let revoked = Revoked { app: app.to_owned() };
+    command(env, organization, "/revoked", &revoked).await.map(ignored)
+}
+
+fn ignored(_: serde::de::IgnoredAny) {}
+
+async fn command<T: DeserializeOwned>(
+    env: &Env,
+    organization: &OrganizationId,
+    path: &str,
+    body: &impl Serialize,
+) -> Outcome<T> {
+    let asked = async {
+        let body = serde_json::to_string(body)?;
+        let name = organization.as_str();
+        let mut response = stream_client::post(env, BINDING, name, path, body.into()).await?;
+        let text = response.text().await?;
+        match response.status_code() {
+            200 => Ok(Ok(serde_json::from_str(&text)?)),
+            _ => Ok(Err(problem_of(&text))),
+        }
+    };
+    asked.await.unwrap_or_else(|error: worker::Error| {
+        log::platform_error("installation_unavailable", "", &error);
+        Err(respond::unavailable())
+    })
+}
+
+/// The object's problem as it was told.
+fn problem_of(text: &str) -> Problem {
+    let Ok(body) = serde_json::from_str::<ErrorBody>(text) else { return respond::unavailable() };
+    let code = ErrorCode::ALL.iter().find(|code| code.as_str() == body.error.code);
+    code.map_or_else(respond::unavailable, |code| Problem::new(*code, body.error.message))
+}
