@@ -14,7 +14,6 @@ use worker::Env;
 const DAY_MS: f64 = 86_400_000.0;
 
 /// What an operator has set, checked. Never printed: it holds secrets.
-#[allow(dead_code)]
 pub(crate) struct Settings {
     /// `LINEAR_WEBHOOK_SECRET`
     pub(crate) webhook_secrets: SecretList,
@@ -42,7 +41,6 @@ pub(crate) struct Settings {
 }
 
 /// How the relay speaks to Linear.
-#[allow(dead_code)]
 pub(crate) struct LinearSettings {
     /// `LINEAR_CLIENT_ID`, `LINEAR_CLIENT_SECRET`: the first is what people install by default.
     pub(crate) apps: Vec<LinearApp>,
