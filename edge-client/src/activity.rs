@@ -1,178 +1,34 @@
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use relay_schemas::{Activity, ActivityContent, is_uuid_v4};
 
 use crate::limits::ACTIVITY_LINE_BYTES_MAX;
 
-/// Something that is to be shown in the agent session of an event.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Activity {
-    /// A UUID v4: the same again is the same activity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// What it is.
-    #[serde(flatten)]
-    pub content: ActivityContent,
-}
-
-/// What an activity says.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum ActivityContent {
-    /// What the agent thinks.
-    Thought {
-        /// Markdown.
-        body: String,
-        /// Whether the next activity takes its place.
-        #[serde(default)]
-        ephemeral: bool,
-    },
-    /// What the agent does.
-    Action {
-        /// A verb.
-        action: String,
-        /// What it is done to.
-        parameter: String,
-        /// What came of it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        result: Option<String>,
-        /// Whether the next activity takes its place.
-        #[serde(default)]
-        ephemeral: bool,
-    },
-    /// A question.
-    Elicitation {
-        /// Markdown.
-        body: String,
-        /// Answers to choose from.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        options: Vec<Choice>,
-    },
-    /// The answer.
-    Response {
-        /// Markdown.
-        body: String,
-    },
-    /// What went wrong.
-    Error {
-        /// Markdown.
-        body: String,
-    },
-    /// What the agent is going to do; takes the place of the plan before.
-    Plan {
-        /// In order.
-        steps: Vec<Step>,
-    },
-    /// Links of the session.
-    Urls {
-        /// In order.
-        urls: Vec<Link>,
-    },
-}
-
-/// An answer to choose.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Choice {
-    /// What the answer will be.
-    pub value: String,
-    /// What is shown, where it is not the value.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-}
-
-/// One step of a plan.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// What is done.
-    pub content: String,
-    /// How far it is.
-    pub status: StepStatus,
-}
-
-/// How far a step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum StepStatus {
-    /// Not begun.
-    Pending,
-    /// Being done.
-    InProgress,
-    /// Done.
-    Completed,
-    /// Given up.
-    Canceled,
-}
-
-/// A link shown with a session.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
-    /// What is shown.
-    pub label: String,
-    /// Where it leads.
-    pub url: String,
-}
-
-impl Activity {
-    /// Reads a line that a handler wrote; `None` when it is none. An id that is no UUID v4 is
-    /// left out: one is made for it.
-    pub fn parse(line: &[u8]) -> Option<Self> {
-        if line.len() > ACTIVITY_LINE_BYTES_MAX {
-            return None;
-        }
-        let mut activity: Self = serde_json::from_slice(line).ok()?;
-        activity.id = activity.id.filter(|id| is_uuid_v4(id));
-        activity.content.says_something().then_some(activity)
+/// Reads a line that a handler wrote; `None` when it is no activity. An id that is no UUID v4 is left
+/// out: one is made for it.
+pub fn read_activity(line: &[u8]) -> Option<Activity> {
+    if line.len() > ACTIVITY_LINE_BYTES_MAX {
+        return None;
     }
-
-    /// With an id, so that it may be sent twice.
-    pub(crate) fn identified(mut self) -> Self {
-        self.id.get_or_insert_with(uuid_v4);
-        self
-    }
+    let mut activity: Activity = serde_json::from_slice(line).ok()?;
+    activity.id = activity.id.filter(|id| is_uuid_v4(id));
+    says_something(&activity.content).then_some(activity)
 }
 
-impl ActivityContent {
-    /// Whether it is the last word of a run.
-    pub(crate) fn is_conclusion(&self) -> bool {
-        match self {
-            Self::Elicitation { .. } | Self::Response { .. } | Self::Error { .. } => true,
-            Self::Thought { .. } | Self::Action { .. } | Self::Plan { .. } | Self::Urls { .. } => {
-                false
-            }
-        }
-    }
-
-    fn says_something(&self) -> bool {
-        let is_text = |text: &str| !text.trim().is_empty();
-        match self {
-            Self::Thought { body, .. }
-            | Self::Elicitation { body, .. }
-            | Self::Response { body }
-            | Self::Error { body } => is_text(body),
-            Self::Action { action, .. } => is_text(action),
-            Self::Plan { steps } => steps.iter().all(|step| is_text(&step.content)),
-            Self::Urls { urls } => urls.iter().all(|link| is_text(&link.label)),
-        }
-    }
-
-    /// The type's name.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Thought { .. } => "thought",
-            Self::Action { .. } => "action",
-            Self::Elicitation { .. } => "elicitation",
-            Self::Response { .. } => "response",
-            Self::Error { .. } => "error",
-            Self::Plan { .. } => "plan",
-            Self::Urls { .. } => "urls",
-        }
-    }
+/// With an id, so that it may be sent twice.
+pub(crate) fn identified(mut activity: Activity) -> Activity {
+    activity.id.get_or_insert_with(uuid_v4);
+    activity
 }
 
-/// Without what it says: that is in no log.
-impl fmt::Debug for Activity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Activity({}, {:?})", self.content.kind(), self.id)
+fn says_something(content: &ActivityContent) -> bool {
+    let is_text = |text: &str| !text.trim().is_empty();
+    match content {
+        ActivityContent::Thought { body, .. }
+        | ActivityContent::Elicitation { body, .. }
+        | ActivityContent::Response { body }
+        | ActivityContent::Error { body } => is_text(body),
+        ActivityContent::Action { action, .. } => is_text(action),
+        ActivityContent::Plan { steps } => steps.iter().all(|step| is_text(&step.content)),
+        ActivityContent::Urls { urls } => urls.iter().all(|link| is_text(&link.label)),
     }
 }
 
@@ -186,17 +42,6 @@ fn uuid_v4() -> String {
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
-pub(crate) fn is_uuid_v4(text: &str) -> bool {
-    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    text.len() == 36
-        && text.bytes().enumerate().all(|(place, byte)| match place {
-            8 | 13 | 18 | 23 => byte == b'-',
-            14 => byte == b'4',
-            19 => matches!(byte, b'8' | b'9' | b'a' | b'b'),
-            _ => is_hex(&byte),
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -204,7 +49,7 @@ mod tests {
     use super::*;
 
     fn check(line: &str, expected: Option<&str>) {
-        let read = Activity::parse(line.as_bytes());
+        let read = read_activity(line.as_bytes());
         let written = read.map(|activity| serde_json::to_string(&activity).unwrap());
         assert_eq!(written.as_deref(), expected, "{line}");
     }
@@ -255,7 +100,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_lines_never_panic(line in any::<Vec<u8>>()) {
-            let _ = Activity::parse(&line);
+            let _ = read_activity(&line);
         }
     }
 }

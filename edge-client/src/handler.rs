@@ -17,8 +17,9 @@ pub use self::{
     forward::{ForwardHandler, ForwardSettings},
     stdout::WriteHandler,
 };
+use relay_schemas::Activity;
+
 use crate::{
-    activity::Activity,
     event::Event,
     session::{Input, Outcome, RunSummary, Ticket},
 };
@@ -91,7 +92,7 @@ pub(crate) struct Teller {
 impl Teller {
     /// The activity gets its id here, before it is stored, so that a repetition is known.
     pub(crate) fn tell(&self, activity: Activity) {
-        let activity = activity.identified();
+        let activity = crate::activity::identified(activity);
         let _ = self.inputs.send(Input::Progress { ticket: self.ticket, activity });
     }
 }

@@ -36,7 +36,7 @@ mod store;
 mod tell;
 
 pub use access::{Access, AccessError, Http};
-pub use activity::{Activity, ActivityContent, Choice, Link, Step, StepStatus};
+pub use activity::read_activity;
 pub use check::{CheckReport, check};
 pub use client::{Client, ClientHandle};
 pub use config::{
@@ -50,7 +50,7 @@ pub use connection::{
 pub use credential::{
     Credential, CredentialStore, CredentialStoreError, FileError, KeyringError, Place, StoreChoice,
 };
-pub use dispatch::{ActivityReport, Dispatch, StatusReport};
+pub use dispatch::Dispatch;
 pub use event::Event;
 pub use export::{Ending, ExportReport, Failure, export, export_to};
 pub use fault::{Exit, Fault, Refusal, RefusalKind};

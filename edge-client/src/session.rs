@@ -19,7 +19,9 @@ mod watchdog;
 use std::{collections::VecDeque, mem};
 
 use fastrand::Rng;
-use relay_schemas::{ByeCode, Cursor, EventId, ReportStatus, UnixMillis};
+use relay_schemas::{
+    Activity, ActivityRequest, ByeCode, Cursor, EventId, Report, ReportStatus, UnixMillis,
+};
 
 pub(crate) use self::stops::STOPPED;
 pub use self::{
@@ -36,8 +38,7 @@ use self::{
     progress::Progress, recent::RecentIds, stops::Stops,
 };
 use crate::{
-    activity::Activity,
-    dispatch::{ActivityReport, Dispatch, StatusReport},
+    dispatch::Dispatch,
     event::Event,
     fault::{Exit, Fault, shorten},
     limits::{
@@ -205,7 +206,7 @@ impl Session {
         let Some(job) = self.lanes.job(ticket) else { return };
         let event_id = job.event.id();
         self.counters.activities += 1;
-        self.ledger.dispatch(Dispatch::Activity(ActivityReport { event_id, activity }));
+        self.ledger.dispatch(Dispatch::Activity(ActivityRequest { event_id, activity }));
     }
 
     fn handle_finished(
@@ -307,7 +308,7 @@ impl Session {
     ) {
         if self.settings.reports {
             let RunSummary { message, exit_code, duration_ms } = summary;
-            let report = StatusReport { event_id, status, error, message, exit_code, duration_ms };
+            let report = Report { event_id, status, error, message, exit_code, duration_ms };
             self.ledger.dispatch(Dispatch::Status(report));
         }
     }

@@ -25,7 +25,7 @@ pub async fn tell(settings: &Settings, dispatch: Dispatch) -> Result<Said, Comma
     let mut random = fastrand::Rng::new();
     let dispatch = match dispatch {
         Dispatch::Activity(mut report) => {
-            report.activity = report.activity.identified();
+            report.activity = crate::activity::identified(report.activity);
             Dispatch::Activity(report)
         }
         dispatch @ Dispatch::Status(_) => dispatch,

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -21,7 +23,7 @@ pub struct ActivityRequest {
 }
 
 /// Something that an edge wants shown in the agent session of an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Activity {
     /// A UUID v4 of the edge's own: the same again is the same activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,7 +34,7 @@ pub struct Activity {
 }
 
 /// What an activity says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum ActivityContent {
     /// What the agent thinks.
@@ -178,7 +180,33 @@ impl Activity {
     }
 }
 
+/// Without what it says: that is in no log.
+impl fmt::Debug for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Activity({}, {:?})", self.content.kind(), self.id)
+    }
+}
+
+impl fmt::Debug for ActivityContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
 impl ActivityContent {
+    /// The type's name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Thought { .. } => "thought",
+            Self::Action { .. } => "action",
+            Self::Elicitation { .. } => "elicitation",
+            Self::Response { .. } => "response",
+            Self::Error { .. } => "error",
+            Self::Plan { .. } => "plan",
+            Self::Urls { .. } => "urls",
+        }
+    }
+
     /// Whether the agent's turn is over with it: it has answered, asked, or given up.
     pub fn ends_turn(&self) -> bool {
         match self {
@@ -244,7 +272,8 @@ fn invalid(message: &str) -> Problem {
     Problem::new(ErrorCode::ActivityInvalid, message)
 }
 
-fn is_uuid_v4(text: &str) -> bool {
+/// Whether a text is a UUID of version 4, in lower case.
+pub fn is_uuid_v4(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() == 36
         && bytes.iter().enumerate().all(|(place, byte)| match place {

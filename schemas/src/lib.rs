@@ -45,6 +45,7 @@ mod time;
 
 pub use activity::{
     Activity, ActivityContent, ActivityOption, ActivityRequest, PlanStatus, PlanStep, SessionUrl,
+    is_uuid_v4,
 };
 pub use bridge::{BridgeMessage, HISTORY_CLOSE_CODE, Position};
 pub use byte_range::Wanted;

@@ -1,14 +1,12 @@
 use std::io::Read;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
-use relay_schemas::{EventId, ReportStatus};
-
-use crate::{
-    activity::{Activity, ActivityContent, Choice, Link, Step, StepStatus, is_uuid_v4},
-    dispatch::{ActivityReport, Dispatch, StatusReport},
-    limits::ACTIVITY_INPUT_BYTES_MAX,
-    sign_in::LoginOrder,
+use relay_schemas::{
+    Activity, ActivityContent, ActivityOption, ActivityRequest, EventId, PlanStatus, PlanStep,
+    Report, ReportStatus, SessionUrl, is_uuid_v4,
 };
+
+use crate::{dispatch::Dispatch, limits::ACTIVITY_INPUT_BYTES_MAX, sign_in::LoginOrder};
 
 const STATUSES: [(&str, ReportStatus); 3] = [
     ("processing", ReportStatus::Processing),
@@ -16,11 +14,11 @@ const STATUSES: [(&str, ReportStatus); 3] = [
     ("failed", ReportStatus::Failed),
 ];
 
-const STEPS: [(&str, StepStatus); 4] = [
-    ("pending", StepStatus::Pending),
-    ("inProgress", StepStatus::InProgress),
-    ("completed", StepStatus::Completed),
-    ("canceled", StepStatus::Canceled),
+const STEPS: [(&str, PlanStatus); 4] = [
+    ("pending", PlanStatus::Pending),
+    ("inProgress", PlanStatus::InProgress),
+    ("completed", PlanStatus::Completed),
+    ("canceled", PlanStatus::Canceled),
 ];
 
 const TELL_AFTER_HELP: &str = "\
@@ -102,10 +100,10 @@ pub(super) fn status_order(matches: &ArgMatches) -> Dispatch {
     let status = matches.get_one::<String>("status").map(String::as_str);
     let status = STATUSES.into_iter().find(|(name, _)| Some(*name) == status);
     let status = status.expect("clap takes no other").1;
-    Dispatch::Status(StatusReport {
+    Dispatch::Status(Report {
         message: text(matches, "message"),
         error: text(matches, "error"),
-        ..StatusReport::new(event_of(matches), status)
+        ..Report::new(event_of(matches), status)
     })
 }
 
@@ -172,7 +170,7 @@ pub(super) fn activity_order(matches: &ArgMatches) -> Result<Dispatch, String> {
         _ => unreachable!("clap takes no other"),
     };
     let activity = Activity { id: text(matches, "id"), content };
-    Ok(Dispatch::Activity(ActivityReport { event_id: event_of(matches), activity }))
+    Ok(Dispatch::Activity(ActivityRequest { event_id: event_of(matches), activity }))
 }
 
 fn event() -> Arg {
@@ -246,26 +244,26 @@ fn uuid(text: &str) -> Result<String, String> {
     if is_uuid_v4(&text) { Ok(text) } else { Err("not a UUID of version 4".into()) }
 }
 
-fn choice(text: &str) -> Choice {
+fn choice(text: &str) -> ActivityOption {
     match text.split_once('=') {
-        Some((value, label)) => Choice { value: value.into(), label: Some(label.into()) },
-        None => Choice { value: text.into(), label: None },
+        Some((value, label)) => ActivityOption { value: value.into(), label: Some(label.into()) },
+        None => ActivityOption { value: text.into(), label: None },
     }
 }
 
-fn step(text: &str) -> Result<Step, String> {
+fn step(text: &str) -> Result<PlanStep, String> {
     let (status, content) = text.split_once('=').unwrap_or(("", text));
     let status = STEPS.into_iter().find(|(name, _)| *name == status);
     match status {
-        Some((_, status)) => Ok(Step { content: content.into(), status }),
+        Some((_, status)) => Ok(PlanStep { content: content.into(), status }),
         None => Err("write pending=…, inProgress=…, completed=… or canceled=…".into()),
     }
 }
 
-fn link(text: &str) -> Result<Link, String> {
+fn link(text: &str) -> Result<SessionUrl, String> {
     match text.split_once('=') {
         Some((label, url)) if url.starts_with("https://") => {
-            Ok(Link { label: label.into(), url: url.into() })
+            Ok(SessionUrl { label: label.into(), url: url.into() })
         }
         _ => Err("write LABEL=https://…".into()),
     }

@@ -5,7 +5,7 @@ mod lines;
 
 use std::io;
 
-use relay_schemas::EventId;
+use relay_schemas::{Activity, EventId};
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe::Receiver,
@@ -15,7 +15,7 @@ use tokio::{
 use tracing::warn;
 
 use self::{flow::Flow, lines::ProgressLines};
-use crate::{activity::Activity, clock::Clock};
+use crate::{activity::read_activity, clock::Clock};
 
 /// Bytes read at once; the pipe itself holds 64 KiB.
 const READ_BYTES: usize = 4 * 1024;
@@ -30,7 +30,7 @@ struct Passage<T> {
 
 impl<T: FnMut(Activity)> Passage<T> {
     fn take(&mut self, line: Option<&[u8]>) {
-        match line.and_then(Activity::parse) {
+        match line.and_then(read_activity) {
             Some(activity) => self.flow.take(activity, self.clock.now()),
             None => self.lines_bad += 1,
         }

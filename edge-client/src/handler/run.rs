@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use relay_schemas::Webhook;
+use relay_schemas::{Activity, Webhook};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, stderr, stdout},
     process::{Child, Command},
@@ -18,7 +18,6 @@ use tokio::{
 
 use super::{Completion, exec::ExecSettings, last_line::LastLine};
 use crate::{
-    activity::Activity,
     event::Event,
     session::{Outcome, RunSummary},
 };
@@ -267,7 +266,7 @@ impl Progress {
         let has_concluded = Arc::new(AtomicBool::new(false));
         let (teller, concluded) = (completion.teller(), Arc::clone(&has_concluded));
         let tell = move |activity: Activity| {
-            if activity.content.is_conclusion() {
+            if activity.content.ends_turn() {
                 concluded.store(true, Ordering::Relaxed);
             }
             teller.tell(activity);

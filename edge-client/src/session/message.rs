@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
-use relay_schemas::Cursor;
+use relay_schemas::{Activity, Cursor};
 
 use super::{ledger::Batch, notice::Notice, progress::Ticket};
 use crate::{
-    activity::Activity,
     event::Event,
     fault::{Exit, Fault, Refusal},
 };

@@ -2,9 +2,8 @@
 //! the exact commands, move the time, assert again. No sockets, no clock.
 
 use edgerelay::{
-    Activity, Batch, Command, DialFrom, Dispatch, Event, Exit, Fault, Input, LinkState, Notice,
-    OnFailure, Ordering, Outcome, Refusal, RefusalKind, Restored, RunSummary, SessionSettings,
-    Start, StatusReport, Ticket,
+    Batch, Command, DialFrom, Dispatch, Event, Exit, Fault, Input, LinkState, Notice, OnFailure,
+    Ordering, Outcome, Refusal, RefusalKind, Restored, RunSummary, SessionSettings, Start, Ticket,
     limits::{BYTES_HELD_MAX, DIAL_TIMEOUT_MS, EVENTS_HELD_MAX, WINDOW_EVENTS_MAX},
 };
 use relay_schemas::{ByeCode, Gap, GapReason, ReportStatus, write_attempt_frame};
@@ -40,7 +39,7 @@ fn persisted(seq: u64, handled: &[u64], reports: &[(u64, ReportStatus)]) -> Comm
 }
 
 fn report(seq: u64, status: ReportStatus) -> Dispatch {
-    Dispatch::Status(StatusReport::new(event_id(seq), status))
+    Dispatch::Status(relay_schemas::Report::new(event_id(seq), status))
 }
 
 #[test]
@@ -287,9 +286,9 @@ fn a_failed_handler_is_tried_again_and_then_stops_the_client() {
     let (again, event, attempt) = run(&script.wake());
     assert_eq!((again, event.id(), attempt), (ticket, event_id(1), 2));
     let commands = script.finish(ticket, Outcome::Failed("no".into()));
-    let failed = StatusReport {
+    let failed = relay_schemas::Report {
         error: Some("no".into()),
-        ..StatusReport::new(event_id(1), ReportStatus::Failed)
+        ..relay_schemas::Report::new(event_id(1), ReportStatus::Failed)
     };
     let dispatches = vec![Dispatch::Status(failed)];
     let batch = Batch { cursor: Some(cursor(0)), handled: vec![], dispatches };
@@ -360,7 +359,8 @@ fn an_event_that_was_given_up_here_is_new_when_this_machine_gets_it_again() {
 #[test]
 fn what_a_handler_tells_is_stored_in_order_before_its_report() {
     let activity = |body: &str| {
-        Activity::parse(format!(r#"{{"type":"thought","body":"{body}"}}"#).as_bytes()).unwrap()
+        edgerelay::read_activity(format!(r#"{{"type":"thought","body":"{body}"}}"#).as_bytes())
+            .unwrap()
     };
     for activities in [true, false] {
         let settings = SessionSettings { reports: true, activities, ..settings() };

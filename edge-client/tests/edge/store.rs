@@ -4,7 +4,7 @@
 use std::fs;
 
 use edgerelay::{
-    Batch, Dispatch, Restored, StatusReport, Store, StoreError, StreamIdentity,
+    Batch, Dispatch, Restored, Store, StoreError, StreamIdentity,
     limits::{OUTBOX_REPORTS_MAX, RECENT_IDS_MAX},
 };
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn identity(edge: &str) -> StreamIdentity {
 }
 
 fn report(seq: u64, status: ReportStatus) -> Dispatch {
-    Dispatch::Status(StatusReport::new(event_id(seq), status))
+    Dispatch::Status(relay_schemas::Report::new(event_id(seq), status))
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn the_state_of_an_earlier_version_goes_on() {
     drop(earlier);
     let (store, restored) = Store::open(&path, &identity("edge_1")).unwrap();
     assert_eq!(restored.cursor, Some(cursor(3)));
-    let failed = StatusReport {
+    let failed = relay_schemas::Report {
         error: Some("e".into()),
-        ..StatusReport::new(event_id(3), ReportStatus::Failed)
+        ..relay_schemas::Report::new(event_id(3), ReportStatus::Failed)
     };
     assert_eq!(store.outbox(10).unwrap()[0].dispatch, Dispatch::Status(failed));
     drop(store);

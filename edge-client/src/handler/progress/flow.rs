@@ -1,11 +1,8 @@
 use std::collections::VecDeque;
 
-use relay_schemas::UnixMillis;
+use relay_schemas::{Activity, ActivityContent, UnixMillis};
 
-use crate::{
-    activity::{Activity, ActivityContent},
-    limits::{ACTIVITY_BURST, ACTIVITY_INTERVAL_MS, ACTIVITY_PACE_MS},
-};
+use crate::limits::{ACTIVITY_BURST, ACTIVITY_INTERVAL_MS, ACTIVITY_PACE_MS};
 
 /// How fast a handler's activities go on, as a value. Of thoughts, and of plans, that come faster
 /// than one in a while the newest counts; everything else waits for its turn, and while it waits
@@ -129,7 +126,7 @@ mod tests {
                     ),
                     _ => format!(r#"{{"type":"response","body":"{text}"}}"#),
                 };
-                let activity = Activity::parse(line.as_bytes()).unwrap();
+                let activity = crate::activity::read_activity(line.as_bytes()).unwrap();
                 self.flow.take(activity, UnixMillis::new(self.now));
             }
             self.pass(0)
