@@ -109,6 +109,23 @@ fn a_holder_that_was_away_is_told_when_it_is_back() {
 }
 
 #[test]
+fn who_may_not_read_sessions_hears_of_no_stop() {
+    let issues_only = |name: &str| Connect { allowed: kinds("Issue"), ..of_edge(name) };
+    check(|mut relay| {
+        relay.connect(1, &issues_only("edge_1"));
+        relay.connect(2, &of_edge("edge_2"));
+        assert_eq!(told(&relay.append(&[stop_of(1, "s")])), [2]);
+        // Nor who worked on the session, when it comes back with less.
+        relay.append(&[event_about(2, CREATED, "s", "")]);
+        relay.report("edge_2", 2, Processing);
+        relay.closed(2, false);
+        relay.append(&[stop_of(3, "s")]);
+        assert_eq!(told(&relay.connect(3, &issues_only("edge_2"))), Vec::<u64>::new());
+        assert_eq!(told(&relay.connect(4, &of_edge("edge_2"))), [4], "it still waits");
+    });
+}
+
+#[test]
 fn an_edge_that_was_given_a_stop_does_not_hold_the_session() {
     check_round_robin(|mut relay| {
         relay.connect(1, &of_edge("edge_1"));
