@@ -237,6 +237,16 @@ async fn a_stopped_command_may_have_the_last_word() {
 }
 
 #[tokio::test]
+async fn a_shell_that_ends_first_leaves_the_last_word_to_what_it_has_started() {
+    let command = r#"sh -c '
+        bye() { sleep 0.3; echo "{\"type\":\"response\",\"body\":\"I have stopped\"}" >&3; exit 0; }
+        trap bye TERM; touch STARTED; while :; do sleep 0.05; done'; true"#;
+    let told = stop(command, "10s").await;
+    assert_eq!(told[told.len() - 2]["activity"]["body"], "I have stopped", "{told:?}");
+    assert_eq!(last(&told)["message"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_command_that_is_deaf_to_the_stop_ends_after_the_grace() {
     let told = stop("trap '' TERM; touch STARTED; while :; do sleep 1; done", "100ms").await;
     assert_eq!(last(&told)["message"], "stopped");
