@@ -113,10 +113,43 @@ impl Way<'_> {
         self.try_hostile(&said, self.ask(Method::POST, &path).json(&report), code).await;
     }
 
+    async fn speak(&self, foreign: &Foreign<'_>) {
+        let activity = json!({ "type": "thought", "body": "hostile" });
+        let body = json!({ "eventId": foreign.sent.id, "activity": activity });
+        let request = self.ask(Method::POST, "/events/activity").json(&body);
+        let said = format!("/events/activity {body}");
+        self.try_hostile(&said, request, Some(ErrorCode::EventUnknown)).await;
+    }
+
+    /// What only operators may ask, and what only a machine's own person may do to it.
+    async fn ask_for_machines(&self, foreign: &Foreign<'_>) {
+        self.get("/machines/self", None).await;
+        if let Some(owner) =
+            foreign.owner.filter(|owner| owner.edge.user != self.reader().edge.user)
+        {
+            let path = format!("/machines/{}", owner.edge.id);
+            let request = self.ask(Method::DELETE, &path);
+            self.try_hostile(&path, request, Some(ErrorCode::EdgeUnknown)).await;
+        }
+        let (organization, _) = foreign.sent.stream.split_once('/').unwrap();
+        for path in [
+            format!("/admin/audit?organization={organization}"),
+            format!("/admin/routing?organization={organization}"),
+            format!("/admin/outbox?organization={organization}"),
+            format!("/admin/edges?organization={organization}"),
+            format!("/oauth/status?organization={organization}"),
+            format!("/admin/streams/{}/events", foreign.sent.stream),
+        ] {
+            self.get(&path, Some(ErrorCode::CredentialInvalid)).await;
+        }
+    }
+
     async fn ask_for_ids(&self, foreign: &Foreign<'_>, rng: &mut Rng) {
         let Foreign { sent: Sent { id, stream, .. }, cursor, .. } = foreign;
         let made_up = EventId::from_bytes(rng.u128(..).to_be_bytes());
         self.report(foreign, "", Some(ErrorCode::EventUnknown)).await;
+        self.speak(foreign).await;
+        self.ask_for_machines(foreign).await;
         for channel in &self.reader().channels {
             let of_channel = format!("channel={channel}");
             let path = |id: &str| format!("/events/{id}?{of_channel}");
