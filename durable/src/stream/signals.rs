@@ -31,7 +31,11 @@ impl<S: LogStorage> Stream<S> {
             let holder = self.assignment.holder(&session_key(&stop.session), now);
             let holder = holder.map(|holder| holder.edge.clone());
             let told = self.told_of(holder.as_ref());
-            if let (Some(_), true) = (&holder, told.is_empty()) {
+            let is_holders = |id: &ConnectionId| {
+                self.connections.get(id).is_some_and(|one| Some(&one.edge) == holder.as_ref())
+            };
+            // Whoever else may have taken the work over is told now, the holder when it is back.
+            if holder.is_some() && !told.iter().any(is_holders) {
                 let session = stop.session.clone();
                 self.assignment.note_stop(&session, Some(stop.clone()));
             }

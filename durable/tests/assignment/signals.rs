@@ -109,6 +109,19 @@ fn a_holder_that_was_away_is_told_when_it_is_back() {
 }
 
 #[test]
+fn a_holder_that_was_away_is_told_also_when_others_were_there() {
+    check(|mut relay| {
+        relay.connect(1, &of_edge("edge_1"));
+        relay.connect(2, &of_edge("edge_2"));
+        relay.append(&[event_about(1, CREATED, "s", "")]);
+        relay.report("edge_1", 1, Processing);
+        relay.closed(1, false);
+        assert_eq!(told(&relay.append(&[stop_of(2, "s")])), [2]);
+        assert_eq!(told(&relay.connect(3, &of_edge("edge_1"))), [3]);
+    });
+}
+
+#[test]
 fn who_may_not_read_sessions_hears_of_no_stop() {
     let issues_only = |name: &str| Connect { allowed: kinds("Issue"), ..of_edge(name) };
     check(|mut relay| {
