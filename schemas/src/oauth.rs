@@ -201,12 +201,16 @@ pub struct LinearTokens {
     /// What gets the next one.
     #[serde(default)]
     pub refresh_token: Option<String>,
-    /// How long the first is valid, in seconds.
-    #[serde(default)]
+    /// How long the first is valid, in seconds; a day, as Linear's are, if it isn't said.
+    #[serde(default = "token_life_s")]
     pub expires_in: u64,
     /// What it allows.
     #[serde(default)]
     pub scope: Words,
+}
+
+fn token_life_s() -> u64 {
+    86_399
 }
 
 /// Whose token it is.
