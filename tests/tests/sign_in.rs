@@ -411,7 +411,7 @@ async fn what_is_no_token_request_is_refused_as_the_rfcs_say() {
 #[tokio::test]
 async fn without_an_app_of_linears_nobody_signs_in() {
     let relay = Relay::start().await;
-    for path in ["/oauth/authorize", "/oauth/sign-in", "/oauth/callback", "/device"] {
+    for path in ["/oauth/authorize", "/oauth/sign-in", "/oauth/callback"] {
         let answer = Answer::to(relay.http.get(format!("{}{path}", relay.url))).await;
         answer.refused(path, ErrorCode::OauthNotConfigured);
     }
