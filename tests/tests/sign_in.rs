@@ -6,169 +6,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeMap, net::TcpListener};
-
-use relay_schemas::{ErrorCode, read_form};
+use relay_schemas::ErrorCode;
 use relay_tests::{
-    Answer, Relay, RelayOptions,
-    linear::{FakeLinear, FaultKind, GRAPHQL, LinearOptions, TOKEN},
+    Answer, Browser, Relay, Scene, csrf_of,
+    linear::{FaultKind, GRAPHQL, TOKEN},
 };
-use reqwest::{Method, RequestBuilder, Url, redirect::Policy};
+use reqwest::Method;
 use serde_json::{Value, json};
-
-/// A relay and a Linear that know each other, with two organizations; nothing is installed.
-struct Scene {
-    relay: Relay,
-    linear: FakeLinear,
-    acme: String,
-    ada: String,
-    bob: String,
-    eve: String,
-}
-
-impl Scene {
-    async fn start() -> Self {
-        // Each must know where the other is before it starts.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let linear_url = format!("http://127.0.0.1:{port}");
-        let vars = vec![
-            ("LINEAR_CLIENT_ID", "fake-client-id".to_owned()),
-            ("LINEAR_CLIENT_SECRET", "fake-client-secret".to_owned()),
-            ("LINEAR_URL", linear_url.clone()),
-            ("LINEAR_API_URL", linear_url),
-            ("TOKEN_ENCRYPTION_KEY", "k1:MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=".to_owned()),
-        ];
-        let relay = Relay::start_with(RelayOptions { vars, ..RelayOptions::default() }).await;
-        let redirect_uris = vec![format!("{}/oauth/callback", relay.url)];
-        let options = LinearOptions { port, redirect_uris, ..LinearOptions::default() };
-        let linear = FakeLinear::start_with(options).await;
-        let acme = linear.add_organization("acme", "Acme & Sons");
-        let other = linear.add_organization("other", "Other");
-        let ada = linear.add_user(&acme, "Ada", "ada@acme.example", true).unwrap();
-        let bob = linear.add_user(&acme, "Bob", "bob@acme.example", false).unwrap();
-        let eve = linear.add_user(&other, "Eve", "eve@other.example", true).unwrap();
-        Self { relay, linear, acme, ada, bob, eve }
-    }
-
-    async fn installed() -> Self {
-        let scene = Self::start().await;
-        let mut browser = Browser::new();
-        let installed = browser.through_linear(&scene, "/oauth/authorize", &scene.ada).await;
-        assert_eq!(installed.status, 200, "{}", installed.text());
-        scene
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.relay.url)
-    }
-
-    async fn post_form(&self, path: &str, form: &[(&str, &str)]) -> Answer {
-        Answer::to(self.relay.http.post(self.url(path)).form(form)).await
-    }
-
-    async fn ask_for_machine(&self, request: Value) -> Value {
-        Answer::to(self.relay.http.post(self.url("/device/code")).json(&request)).await.ok()
-    }
-
-    async fn poll(&self, code: &Value) -> Answer {
-        let code = code["device_code"].as_str().unwrap();
-        let grant = "urn:ietf:params:oauth:grant-type:device_code";
-        self.post_form("/device/token", &[("grant_type", grant), ("device_code", code)]).await
-    }
-
-    async fn refresh(&self, token: &Value) -> Answer {
-        let token = token.as_str().unwrap();
-        let form = [("grant_type", "refresh_token"), ("refresh_token", token)];
-        self.post_form("/device/token", &form).await
-    }
-
-    /// A machine that a person has signed in: the answer with its tokens.
-    async fn machine(&self, browser: &mut Browser, name: &str) -> Value {
-        let code = self.ask_for_machine(json!({ "client_name": name })).await;
-        let decided = browser.decide(self, &code, "approve").await;
-        assert_eq!(decided.status, 200, "{}", decided.text());
-        self.poll(&code).await.ok()
-    }
-
-    async fn signed_in(&self, user: &str) -> Browser {
-        let mut browser = Browser::new();
-        let back = browser.through_linear(self, "/oauth/sign-in?return=device", user).await;
-        assert_eq!((back.status, back.header("location")), (302, Some("/device")));
-        browser
-    }
-
-    async fn as_machine(&self, method: Method, path: &str, tokens: &Value) -> Answer {
-        let token = tokens["access_token"].as_str().unwrap();
-        Answer::to(self.relay.http.request(method, self.url(path)).bearer_auth(token)).await
-    }
-}
-
-/// A browser with cookies, who follows no redirect by itself.
-struct Browser {
-    http: reqwest::Client,
-    cookies: BTreeMap<String, String>,
-}
-
-impl Browser {
-    fn new() -> Self {
-        let http = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
-        Self { http, cookies: BTreeMap::new() }
-    }
-
-    async fn send(&mut self, request: RequestBuilder) -> Answer {
-        let cookies: Vec<String> =
-            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = request.header("Accept", "text/html").header("Cookie", cookies.join("; "));
-        let answer = Answer::to(request).await;
-        for cookie in answer.headers.get_all("set-cookie") {
-            let cookie = cookie.to_str().unwrap();
-            assert!(cookie.contains("; HttpOnly; SameSite=Lax"), "{cookie}");
-            let (name, rest) = cookie.split_once('=').unwrap();
-            match rest.split(';').next().unwrap() {
-                "" => self.cookies.remove(name),
-                value => self.cookies.insert(name.to_owned(), value.to_owned()),
-            };
-        }
-        answer
-    }
-
-    async fn get(&mut self, scene: &Scene, path: &str) -> Answer {
-        let request = self.http.get(scene.url(path));
-        self.send(request).await
-    }
-
-    /// Goes to Linear, decides there, and gives the address that Linear sends the browser to.
-    async fn at_linear(&mut self, scene: &Scene, path: &str, user: &str, how: &str) -> String {
-        let left = self.get(scene, path).await;
-        assert_eq!(left.status, 302, "{}", left.text());
-        let address: Url = left.header("location").unwrap().parse().unwrap();
-        let mut form = read_form(address.query().unwrap());
-        form.extend([("user".into(), user.into()), ("decision".into(), how.into())]);
-        let consent = self.http.post(format!("{}/oauth/authorize", scene.linear.url())).form(&form);
-        let consent = Answer::to(consent).await;
-        consent.header("location").unwrap_or_else(|| panic!("{}", consent.text())).to_owned()
-    }
-
-    async fn through_linear(&mut self, scene: &Scene, path: &str, user: &str) -> Answer {
-        let back = self.at_linear(scene, path, user, "allow").await;
-        let request = self.http.get(back);
-        self.send(request).await
-    }
-
-    async fn decide(&mut self, scene: &Scene, code: &Value, decision: &str) -> Answer {
-        let user_code = code["user_code"].as_str().unwrap();
-        let page = self.get(scene, &format!("/device?user_code={user_code}")).await;
-        let form = [("user_code", user_code), ("csrf", &csrf(&page)), ("decision", decision)];
-        let request = self.http.post(scene.url("/device")).form(&form);
-        self.send(request.header("Origin", &scene.relay.url)).await
-    }
-}
-
-fn csrf(page: &Answer) -> String {
-    let text = page.text();
-    let (_, rest) = text.split_once("name=\"csrf\" value=\"").unwrap_or_else(|| panic!("{text}"));
-    rest.split('"').next().unwrap().to_owned()
-}
 
 /// A page that says why something did not work.
 fn refused(page: &Answer, code: ErrorCode) {
@@ -271,7 +115,7 @@ async fn a_person_signs_in_a_machine() {
     plain(&page);
 
     // A page of another site can send the form, but neither with our origin nor with the token.
-    let (csrf, own) = (csrf(&page), scene.relay.url.clone());
+    let (csrf, own) = (csrf_of(&page), scene.relay.url.clone());
     for (origin, csrf) in [("https://evil.example", csrf.as_str()), (&own, "guess"), (&own, "")] {
         let form = [("user_code", user_code), ("csrf", csrf), ("decision", "approve")];
         let request = browser.http.post(scene.url("/device")).form(&form);

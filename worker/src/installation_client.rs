@@ -1,15 +1,13 @@
 //! Calls from the Worker to installations.
 
 use relay_schemas::{
-    ActivityCommand, ActivityReply, Announce, Announcement, ErrorBody, ErrorCode, GivenUpList,
-    OrganizationId, Problem, ReportCommand, Revoked,
+    ActivityCommand, ActivityReply, Announce, Announcement, GivenUpList, OrganizationId, Problem,
+    ReportCommand, Revoked,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use worker::Env;
 
-use crate::{log, respond, stream_client};
-
-const BINDING: &str = "INSTALLATIONS";
+use crate::objects::command_for;
 
 type Outcome<T> = Result<T, Problem>;
 
@@ -59,25 +57,5 @@ async fn command<T: DeserializeOwned>(
     path: &str,
     body: &impl Serialize,
 ) -> Outcome<T> {
-    let asked = async {
-        let body = serde_json::to_string(body)?;
-        let name = organization.as_str();
-        let mut response = stream_client::post(env, BINDING, name, path, body.into()).await?;
-        let text = response.text().await?;
-        match response.status_code() {
-            200 => Ok(Ok(serde_json::from_str(&text)?)),
-            _ => Ok(Err(problem_of(&text))),
-        }
-    };
-    asked.await.unwrap_or_else(|error: worker::Error| {
-        log::platform_error("installation_unavailable", "", &error);
-        Err(respond::unavailable())
-    })
-}
-
-/// The object's problem as it was told.
-fn problem_of(text: &str) -> Problem {
-    let Ok(body) = serde_json::from_str::<ErrorBody>(text) else { return respond::unavailable() };
-    let code = ErrorCode::ALL.iter().find(|code| code.as_str() == body.error.code);
-    code.map_or_else(respond::unavailable, |code| Problem::new(*code, body.error.message))
+    command_for(env, "", ("INSTALLATIONS", organization.as_str()), path, body).await
 }

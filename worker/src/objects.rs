@@ -2,10 +2,11 @@
 
 use relay_schemas::{ErrorBody, ErrorCode, Problem};
 use serde::{Serialize, de::DeserializeOwned};
+use worker::Env;
 
 use crate::{call::Call, log, respond, stream_client::post};
 
-/// Posts a command. A problem comes back as the object put it.
+/// Posts a command for a request. A problem comes back as the object put it.
 pub(crate) async fn command<T: DeserializeOwned>(
     call: &Call,
     binding: &str,
@@ -13,12 +14,23 @@ pub(crate) async fn command<T: DeserializeOwned>(
     path: &str,
     body: &impl Serialize,
 ) -> Result<T, Problem> {
+    command_for(&call.env, &call.request_id, (binding, name), path, body).await
+}
+
+/// The same for whoever has no request, with an empty id, or has it no more.
+pub(crate) async fn command_for<T: DeserializeOwned>(
+    env: &Env,
+    request_id: &str,
+    (binding, name): (&str, &str),
+    path: &str,
+    body: &impl Serialize,
+) -> Result<T, Problem> {
     let unavailable = |error: worker::Error| {
-        log::platform_error("object_unavailable", &call.request_id, &error);
+        log::platform_error("object_unavailable", request_id, &error);
         respond::unavailable()
     };
     let body = serde_json::to_string(body).map_err(|_| respond::unavailable())?;
-    let answer = post(&call.env, binding, name, path, body.into()).await;
+    let answer = post(env, binding, name, path, body.into()).await;
     let mut answer = answer.map_err(unavailable)?;
     if answer.status_code() == 200 {
         return answer.json().await.map_err(unavailable);
