@@ -173,6 +173,8 @@ async fn retries_start_no_run(stamp: RetryStamp) {
     until("the second run's end", ended).await;
 
     for (attempts, pause_ms) in [(2, RETRY_PAUSES_MS[0]), (3, RETRY_PAUSES_MS[1])] {
+        // A run can end before Linear has the answer that makes it retry: its pause begins then.
+        scene.linear.settled().await;
         scene.linear.advance(Duration::from_millis(pause_ms));
         until("the retries", async || {
             let seen = lossy.seen();
