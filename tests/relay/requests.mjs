@@ -36,18 +36,14 @@ const HANDLERS = {
 		};
 	},
 
-	// {class, name | object_id, webSockets: "hibernate" | "close"}: drops the object from memory.
+	// {class, name | object_id, webSockets: "hibernate" | "close"}: drops the object from memory →
+	// whether it was there. Doesn't wake it.
 	async evict(relay, request) {
-		await relay.miniflare.unsafeEvictDurableObject(relay.config.name, request.class, {
-			...identifier(request),
-			webSockets: request.webSockets ?? "hibernate",
-		});
-	},
-
-	// The same for an object that may not be in memory → whether it was. Doesn't wake it.
-	async evict_if_running(relay, request) {
 		try {
-			await HANDLERS.evict(relay, request);
+			await relay.miniflare.unsafeEvictDurableObject(relay.config.name, request.class, {
+				...identifier(request),
+				webSockets: request.webSockets ?? "hibernate",
+			});
 			return { was_running: true };
 		} catch (error) {
 			if (!String(error?.message).includes("not currently running")) throw error;

@@ -193,9 +193,22 @@ impl Relay {
         answer
     }
 
-    /// Drops a stream's object from memory; its sockets hibernate.
-    pub async fn evict_stream(&mut self, stream: &str) {
-        self.ask(json!({ "op": "evict", "class": "StreamObject", "name": stream })).await;
+    /// Drops a stream's object from memory, where its sockets hibernate, and answers whether it was
+    /// there.
+    pub async fn evict_stream(&mut self, stream: &str) -> bool {
+        self.evict("StreamObject", stream, "hibernate").await
+    }
+
+    /// Drops a stream's object from memory, and its sockets with it.
+    pub async fn cut_stream(&mut self, stream: &str) {
+        self.evict("StreamObject", stream, "close").await;
+    }
+
+    /// Drops an object from memory, and answers whether it was there.
+    pub async fn evict(&mut self, class: &str, name: &str, web_sockets: &str) -> bool {
+        let request =
+            json!({ "op": "evict", "class": class, "name": name, "webSockets": web_sockets });
+        self.ask(request).await["was_running"] == true
     }
 
     /// Ends workerd and deletes what an object has stored, as if its storage were lost. The relay

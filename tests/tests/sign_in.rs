@@ -214,8 +214,7 @@ async fn a_copied_refresh_token_ends_the_machine_everywhere() {
     let other = scene.machine(&mut bob, "other").await;
     scene.linear.set_active(&scene.bob, false).unwrap();
     let installation = scene.acme.clone();
-    let evict = json!({ "op": "evict", "class": "InstallationObject", "name": installation });
-    scene.relay.ask(evict).await;
+    scene.relay.evict("InstallationObject", &installation, "hibernate").await;
     let left = scene.refresh(&other["refresh_token"]).await;
     assert_eq!(left.json()["code"], "person_inactive", "{}", left.text());
     let read = scene.as_machine(Method::GET, "/events", &other).await;

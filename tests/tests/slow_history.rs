@@ -9,7 +9,6 @@
 use relay_durable::samples::sized_body;
 use relay_schemas::limits::SEGMENTS_OFFERED_MAX;
 use relay_tests::{HttpReader, Relay, now_ms, until};
-use serde_json::json;
 
 const ORGANIZATION: &str = "org-slow-history";
 const USER: &str = "slow";
@@ -56,10 +55,7 @@ async fn a_reader_of_history_costs_a_buffer_and_no_object() {
     let mut reader = readers.pop().unwrap();
     let half = EVENTS as usize / 2;
     reader.webhooks(half).await;
-    let request = json!({
-        "op": "evict_if_running", "class": "StreamObject", "name": edge.stream(),
-    });
-    assert_eq!(relay.ask(request).await["was_running"], false, "the object was woken");
+    assert!(!relay.evict_stream(&edge.stream()).await, "the object was woken");
 
     let after = relay.memory_bytes().await;
     println!("workerd: {} MB before, {} MB after", before / 1_000_000, after / 1_000_000);

@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use relay_durable::samples::sized_body;
 use relay_tests::{EnrolledEdge, Relay, RelayOptions, WAIT_LIMIT, node_binary, now_ms, root};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -109,11 +109,7 @@ async fn check_resumes(relay: &mut Relay, edge: &EnrolledEdge, cuts_by_eviction:
         deliver(relay, edge, number..=number).await;
         source.read_until(|_, numbers| numbers.last() == Some(&number)).await;
         if cuts_by_eviction {
-            let stream = edge.stream();
-            let class = "StreamObject";
-            let cut =
-                json!({ "op": "evict", "class": class, "name": stream, "webSockets": "close" });
-            relay.ask(cut).await;
+            relay.cut_stream(&edge.stream()).await;
         }
         source.read_until(|line, _| line["lost"] == true).await;
         deliver(relay, edge, number + 1..=number + 2).await;

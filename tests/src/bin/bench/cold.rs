@@ -3,7 +3,6 @@ use std::time::Instant;
 use relay_durable::samples::sized_body;
 use relay_tests::{EnrolledEdge, Relay, RelayOptions, now_ms};
 use reqwest::Method;
-use serde_json::json;
 
 use crate::{
     figures::{median, milliseconds},
@@ -36,7 +35,7 @@ pub(crate) async fn run(options: &Options) {
     for _ in 0..RUNS {
         for subject in &mut subjects {
             if subject.is_cold {
-                evict(&mut relay, &subject.edge).await;
+                relay.evict_stream(&subject.edge.stream()).await;
             }
             subject.measure(&relay).await;
         }
@@ -76,13 +75,6 @@ impl Subject {
         let mut lines = text.split_inclusive(|byte| *byte == b'\n');
         lines.any(|line| line.ends_with(b"\n") && line.starts_with(self.awaited.as_bytes()))
     }
-}
-
-/// Drops an object from memory if it is there, and says whether it was.
-pub(crate) async fn evict(relay: &mut Relay, edge: &EnrolledEdge) -> bool {
-    let request =
-        json!({ "op": "evict_if_running", "class": "StreamObject", "name": edge.stream() });
-    relay.ask(request).await["was_running"] == true
 }
 
 fn print(subjects: &[Subject], segments: u64, how: &str) {

@@ -12,7 +12,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-use crate::{cold::evict, figures::processor_us, throughput::target};
+use crate::{figures::processor_us, throughput::target};
 
 /// Shorter than the 10 s for which workerd keeps an object that has nothing to do: one that woke
 /// within a window would still be there at its end.
@@ -31,18 +31,18 @@ pub(crate) async fn run() {
     let pongs = tokio::spawn(ping(open_socket(&relay, &edge).await));
     relay.wait_for_connections(&edge.stream(), 2).await;
     let rows_before = stored_rows(&mut relay, &edge).await;
-    assert!(evict(&mut relay, &edge).await, "it has two readers");
+    assert!(relay.evict_stream(&edge.stream()).await, "it has two readers");
     HEARD.iter().for_each(|count| count.store(0, Ordering::Relaxed));
     let (mut wakes, processor_before) = (0, processor_us(relay.workerd_pid));
     for _ in 0..WINDOWS {
         tokio::time::sleep(WINDOW).await;
-        wakes += u32::from(evict(&mut relay, &edge).await);
+        wakes += u32::from(relay.evict_stream(&edge.stream()).await);
     }
     let processor = processor_us(relay.workerd_pid) - processor_before;
     let is_unchanged = stored_rows(&mut relay, &edge).await == rows_before;
     target(&relay, &relay.url, "idle", "reader").post(1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(evict(&mut relay, &edge).await, "an event wakes it, or nothing is proved");
+    assert!(relay.evict_stream(&edge.stream()).await, "an event wakes it, or nothing is proved");
     let connections = relay.stream_state(&edge.stream()).await["connections"].clone();
     assert_eq!(connections.as_array().map(Vec::len), Some(2), "{connections}");
     heartbeats.abort();
