@@ -108,7 +108,7 @@ function floorWorker(config, bindings) {
 // The entry first, then the wasm and the snippets wasm-bindgen puts beside it.
 function builtModules(main) {
 	if (!fs.existsSync(main)) {
-		throw new Error(`${main} is missing: run \`cargo xtask build --release\``);
+		throw new Error(`${main} is missing: run \`cargo xtask build\``);
 	}
 	const directory = path.dirname(main);
 	const modules = [{ type: "ESModule", path: main }];

@@ -7,7 +7,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
-    build::build_worker(workspace, Profile::Release)?;
+    build::build_worker(workspace)?;
     let client = build::build_client(workspace, Profile::Release)?;
     let mut command = workspace.cargo();
     command

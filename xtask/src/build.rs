@@ -17,21 +17,20 @@ pub(crate) enum Profile {
 }
 
 /// Sets up and builds the Worker into `worker/build`.
-pub(crate) fn build_worker(workspace: &Workspace, profile: Profile) -> Result<()> {
+///
+/// Always the one that is deployed: without optimization `worker::Delay` panics in workerd.
+pub(crate) fn build_worker(workspace: &Workspace) -> Result<()> {
     let tools = setup::set_up(workspace)?;
-    progress::run("[build] Worker", &mut worker_build_command(workspace, &tools, profile)?)?;
+    progress::run("[build] Worker", &mut worker_build_command(workspace, &tools)?)?;
     let entry = workspace.path("worker/build/index.js");
     ensure!(entry.is_file(), "worker-build made no {}", entry.display());
     Ok(())
 }
 
-fn worker_build_command(workspace: &Workspace, tools: &Tools, profile: Profile) -> Result<Command> {
+fn worker_build_command(workspace: &Workspace, tools: &Tools) -> Result<Command> {
     let mut command = Command::new(&tools.worker_build);
     command
-        .arg(match profile {
-            Profile::Debug => "--dev",
-            Profile::Release => "--release",
-        })
+        .args(["--profile", "worker"])
         .current_dir(workspace.path("worker"))
         .env("PATH", workspace.path_variable()?)
         // Otherwise worker-build downloads them at run time, in versions of its own.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 use serde_json::{Value, json};
 
-use crate::build::{self, Profile};
+use crate::build;
 use crate::dev_vars;
 use crate::linear::{self, Linear};
 use crate::relay::Relay;
@@ -29,7 +29,7 @@ pub(crate) fn run(
     state: Option<PathBuf>,
     without_linear: bool,
 ) -> Result<()> {
-    build::build_worker(workspace, Profile::Release)?;
+    build::build_worker(workspace)?;
     let secrets_path = workspace.path(".dev.vars");
     let secrets_are_new = dev_vars::ensure(&secrets_path)?;
     let state = absolute(state.unwrap_or_else(|| workspace.path(".edgerelay")))

@@ -3,7 +3,7 @@
 //! In scope: installing the pinned tools, building the Worker, running it locally, starting the
 //! tests, the demo and the bench with what they need. Out of scope: what the tests, the demo and
 //! the bench do (crate `relay-tests`), and deploying (`wrangler deploy`, which calls
-//! `cargo xtask build --release`).
+//! `cargo xtask build`).
 
 mod bench;
 mod build;
@@ -27,7 +27,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::build::Profile;
 use crate::workspace::Workspace;
 
 /// Sets up, builds, runs, tests and measures EdgeRelay.
@@ -42,12 +41,8 @@ struct Arguments {
 enum Task {
     /// Installs what the other tasks need; they all begin with it, and nothing is installed twice
     Setup,
-    /// Builds the Worker into worker/build
-    Build {
-        /// What `wrangler deploy` uploads
-        #[arg(long)]
-        release: bool,
-    },
+    /// Builds the Worker into worker/build, as `wrangler deploy` uploads it
+    Build,
     /// Starts the relay on this machine and stays until Ctrl-C
     Dev {
         /// Port on 127.0.0.1
@@ -106,8 +101,7 @@ fn run(task: Task) -> anyhow::Result<()> {
     let workspace = Workspace::locate()?;
     match task {
         Task::Setup => setup::set_up(&workspace).map(|_| ()),
-        Task::Build { release: true } => build::build_worker(&workspace, Profile::Release),
-        Task::Build { release: false } => build::build_worker(&workspace, Profile::Debug),
+        Task::Build => build::build_worker(&workspace),
         Task::Dev { port, state, without_linear } => {
             dev::run(&workspace, port, state, without_linear)
         }

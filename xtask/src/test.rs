@@ -10,7 +10,7 @@ use crate::workspace::Workspace;
 
 pub(crate) fn run(workspace: &Workspace, filters: &[String]) -> Result<()> {
     // The tests see what is deployed, not a debug build of it.
-    build::build_worker(workspace, Profile::Release)?;
+    build::build_worker(workspace)?;
     let client = build::build_client(workspace, Profile::Debug)?;
     let node = if filters.is_empty() { run_node_tests(workspace) } else { Ok(()) };
     let mut command = workspace.cargo();
