@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{ErrorCode, Problem},
+    frame::{Gap, GapReason},
     identifier::{Channel, OrganizationId},
     limits::AUDIT_LISTED,
     message::Reroute,
@@ -91,7 +92,13 @@ impl RerouteRequest {
     }
 
     /// Which events these are; `reached` is where the call before has come to.
+    ///
+    /// A channel is named for some events, never by mistake for all that are kept: without a call
+    /// before it is said where they begin.
     pub fn query(&self, reached: Option<String>, now: UnixMillis) -> Result<PageQuery, Problem> {
+        if self.to.is_some() && self.since.is_none() && reached.is_none() {
+            return Err(AuditQuery::invalid("since", "nothing was re-routed yet: say since when"));
+        }
         let limit = self.limit.map(|limit| limit.to_string());
         let start = match &self.since {
             Some(since) => Some(("since", since.as_str())),
@@ -100,12 +107,29 @@ impl RerouteRequest {
         let limit = limit.as_deref().map(|limit| ("limit", limit));
         PageQuery::parse(start.into_iter().chain(limit), now)
     }
+
+    /// Refuses to go on where the call before has not come to: a log that was lost or rebuilt
+    /// since begins with what was re-routed long ago.
+    pub fn check_start(&self, gap: Option<&Gap>) -> Result<(), Problem> {
+        let is_elsewhere = |gap: &&Gap| match gap.reason {
+            GapReason::EpochChanged | GapReason::Future | GapReason::Invalid => true,
+            GapReason::Trimmed | GapReason::Lost => false,
+        };
+        match gap.filter(is_elsewhere).filter(|_| self.since.is_none()) {
+            None => Ok(()),
+            Some(gap) => {
+                let message = "the stream was lost or rebuilt since the last re-routing: say since";
+                Err(Problem::new(ErrorCode::CursorEpochChanged, message)
+                    .with("requested", gap.requested.as_str()))
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{OnGap, Order, Start};
+    use crate::{Cursor, Epoch, OnGap, Order, Seq, Start};
 
     const NOW: UnixMillis = UnixMillis::new(1_790_000_000_000);
 
@@ -141,6 +165,33 @@ mod tests {
         ] {
             check(body, Err(ErrorCode::ParameterInvalid));
         }
+    }
+
+    #[test]
+    fn a_re_routing_never_begins_elsewhere_by_itself() {
+        let asked = |body: &str| RerouteRequest::parse(body.as_bytes()).unwrap();
+        let code = |result: Result<(), Problem>| result.map_err(|problem| problem.code);
+        let gap = |reason| {
+            let at = Cursor { epoch: Epoch::new(NOW, 0), seq: Seq::ZERO };
+            Gap { requested: "c-1".into(), resumed_from: at, oldest: at, reason }
+        };
+        for reason in [GapReason::EpochChanged, GapReason::Future, GapReason::Invalid] {
+            let gap = gap(reason);
+            for body in [r#"{"to":null}"#, r#"{"to":"org"}"#] {
+                let found = code(asked(body).check_start(Some(&gap)));
+                assert_eq!(found, Err(ErrorCode::CursorEpochChanged), "{body} {reason:?}");
+            }
+            let said = asked(r#"{"to":"org","since":"1h"}"#);
+            assert_eq!(code(said.check_start(Some(&gap))), Ok(()));
+        }
+        for reason in [GapReason::Trimmed, GapReason::Lost] {
+            let goes_on = asked(r#"{"to":"org"}"#).check_start(Some(&gap(reason)));
+            assert_eq!(code(goes_on), Ok(()), "{reason:?}");
+        }
+        let first = asked(r#"{"to":"org"}"#).query(None, NOW).map(|_| ());
+        assert_eq!(code(first), Err(ErrorCode::ParameterInvalid));
+        assert!(asked(r#"{"to":null}"#).query(None, NOW).is_ok());
+        assert!(asked(r#"{"to":"org","since":"earliest"}"#).query(None, NOW).is_ok());
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(crate) async fn reroute(call: &mut Call, organization: &str) -> Result<Respo
         Ok(page) => page,
         Err(refusal) => return Ok(refusal),
     };
+    request.check_start(page.gap.as_ref())?;
     let sent = send_all(call, &page, &request.reroute()).await?;
     let cursor = page.cursor.to_string();
     let reached = serde_json::to_string(&Rerouted { cursor: cursor.clone() })
