@@ -4,7 +4,7 @@
 //! `organizationId`, `webhookTimestamp` (ms, signed) and `webhookId`. The last is the id of the
 //! webhook's *configuration*, the same in all deliveries: nothing may be recognised by it.
 
-use std::{cell::RefCell, fmt, rc::Rc};
+use std::{cell::RefCell, fmt, ops::Range, rc::Rc};
 
 use serde_json::value::RawValue;
 
@@ -202,7 +202,7 @@ impl<'a> Envelope<'a> {
             ("AppUserNotification", _) => self.text_at(&["notification", "id"]),
             _ => None,
         };
-        named.map_or_else(|| Identity::Body(self.digest_without_timestamp()), Identity::Named)
+        named.map_or_else(|| Identity::Body(self.digest_without_sending()), Identity::Named)
     }
 
     /// The id of the event, the same in every delivery of it.
@@ -225,12 +225,25 @@ impl<'a> Envelope<'a> {
         ]))
     }
 
-    /// A retry may be stamped anew; everything else in it is the same.
-    fn digest_without_timestamp(&self) -> Sha256Digest {
-        let start = self.timestamp_text.as_ptr() as usize - self.body.as_ptr() as usize;
-        let end = start + self.timestamp_text.len();
-        let bytes = self.body.as_bytes();
-        Sha256Digest::of(&[&bytes[..start], &bytes[end..]])
+    /// A retry may be stamped anew, and another app of the same organization has a webhook of its
+    /// own; everything else in it is the same.
+    fn digest_without_sending(&self) -> Sha256Digest {
+        let webhook = self.object.get("webhookId").map_or("", RawValue::get);
+        let range = |text: &str| {
+            let start = text.as_ptr() as usize - self.body.as_ptr() as usize;
+            start..start + text.len()
+        };
+        let left_out = [webhook, self.timestamp_text].into_iter().filter(|text| !text.is_empty());
+        let mut left_out: Vec<Range<usize>> = left_out.map(range).collect();
+        left_out.sort_by_key(|range| range.start);
+        let mut kept = Vec::with_capacity(3);
+        let mut after = 0;
+        for range in left_out {
+            kept.push(&self.body.as_bytes()[after..range.start]);
+            after = range.end;
+        }
+        kept.push(&self.body.as_bytes()[after..]);
+        Sha256Digest::of(&kept)
     }
 }
 
@@ -239,8 +252,9 @@ impl<'a> Envelope<'a> {
 pub enum Identity {
     /// The id of the session, activity or notification that it announces, each announced once.
     Named(String),
-    /// All of its bytes but the timestamp of the sending. `Linear-Delivery` is not signed, and
-    /// `updatedAt` can be shared by two changes; neither may make an event a duplicate.
+    /// All of its bytes but the timestamp of the sending and the webhook that it was sent by: with
+    /// several apps each has one. `Linear-Delivery` is not signed, and `updatedAt` can be shared
+    /// by two changes; neither may make an event a duplicate.
     Body(Sha256Digest),
 }
 
@@ -375,6 +389,22 @@ mod tests {
         assert_eq!(id_of(&first), id_of(&stamped_anew));
         assert_ne!(id_of(&first), id_of(&first.replace("\"i\"", "\"j\"")));
         assert_ne!(id_of(&first), id_of(&first.replace("\"org\"", "\"other\"")));
+    }
+
+    #[test]
+    fn a_change_that_two_apps_are_told_of_is_one_event() {
+        let told = |webhook: &str, sent_at: u64, is_last: bool| {
+            let (webhook, stamp) = (format!(r#""webhookId":"{webhook}","#), NOW.get() + sent_at);
+            let (before, after) = if is_last { ("", &*webhook) } else { (&*webhook, "") };
+            format!(
+                r#"{{{before}"type":"Issue","action":"update","webhookTimestamp":{stamp},{after}"organizationId":"org","data":{{"id":"i"}}}}"#
+            )
+        };
+        for is_last in [false, true] {
+            let first = told("w-1", 0, is_last);
+            assert_eq!(id_of(&first), id_of(&told("w-2", 70, is_last)));
+            assert_ne!(id_of(&first), id_of(&first.replace("\"i\"", "\"j\"")));
+        }
     }
 
     #[test]
