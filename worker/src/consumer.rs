@@ -6,7 +6,8 @@
 //!    remembers what it has decided, so that a message that comes again goes the same way.
 //! 4. Append, one call for each stream; an event can have several: a stream recognises what it has.
 //! 5. Tell the organization's installation what Linear waits for, one call for each organization: it
-//!    recognises what it was told.
+//!    recognises what it was told. An event is told of when one of its streams has it, because a
+//!    machine may answer it from then on.
 //! 6. Acknowledge what is in all of its streams, give back what is not: a message that is delivered
 //!    again is found to be a duplicate in step 4 where it was stored.
 
@@ -15,7 +16,7 @@ mod append;
 mod decoded;
 mod directory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use relay_schemas::{DeadLetter, Histogram, limits::DELIVERY_ATTEMPTS_MAX};
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
@@ -99,12 +100,14 @@ async fn store(events: Vec<Decoded<'_>>, env: &Env) {
     }
     let mut failures: BTreeMap<usize, Failure> = BTreeMap::new();
     let mut attended: BTreeMap<usize, Attended> = BTreeMap::new();
+    let mut stored = BTreeSet::new();
     for wave in waves(append::group(&routed)) {
         let appends = wave.iter().map(|group| append(group, &routed, env));
         let outcomes = futures::future::join_all(appends).await;
         for (group, outcome) in wave.iter().zip(outcomes) {
             match outcome {
                 Ok(attendances) => {
+                    stored.extend(group.places.iter().map(|place| place.event));
                     for attendance in attendances {
                         let place = &group.places[attendance.index];
                         attended.entry(place.event).or_default().add(&attendance);
@@ -117,8 +120,8 @@ async fn store(events: Vec<Decoded<'_>>, env: &Env) {
             }
         }
     }
-    let stored = routed.iter().enumerate().filter(|(index, _)| !failures.contains_key(index));
-    let stored = stored.map(|(index, (event, _))| (event, attended.remove(&index))).collect();
+    let stored = stored.into_iter().map(|index| (&routed[index].0, attended.remove(&index)));
+    let stored = stored.collect();
     let untold = answers::announce(stored, env).await;
     for (index, (event, _)) in routed.iter().enumerate() {
         let untold = untold.get(&event.organization).filter(|_| event.is_answered());

@@ -24,7 +24,7 @@ impl Attended {
     }
 }
 
-/// Step 5 for events that are in all of their streams, one call for each organization. Answers why
+/// Step 5 for events that are in one of their streams or more, one call for each organization. Answers why
 /// those of an organization have to come again.
 pub(super) async fn announce(
     stored: Vec<(&Decoded<'_>, Option<Attended>)>,

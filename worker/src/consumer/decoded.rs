@@ -10,6 +10,9 @@ use worker::Env;
 use super::Failure;
 use crate::{delivery::Delivery, metrics};
 
+/// Attempts to read a large body that follow each other quickly.
+const QUICK_ATTEMPTS: u32 = 5;
+
 /// An event on its way, with the message that it came in.
 pub(super) struct Decoded<'a> {
     pub(super) message: &'a Delivery,
@@ -33,7 +36,8 @@ impl<'a> Decoded<'a> {
         metrics::add(Counter::Webhooks("accepted"), u64::from(is_new));
         let body = match &header.stored_body {
             Some(stored) => {
-                let text = String::from_utf8(load_body(env, &stored.key).await?);
+                let text =
+                    String::from_utf8(load_body(env, &stored.key, message.attempts()).await?);
                 Cow::Owned(text.map_err(|_| undecodable(&EnvelopeError::NotJson))?)
             }
             None => Cow::Borrowed(inline_body),
@@ -83,8 +87,12 @@ fn undecodable(error: &EnvelopeError) -> Failure {
     Failure::Permanent(format!("undecodable: {error}"))
 }
 
-async fn load_body(env: &Env, key: &str) -> Result<Vec<u8>, Failure> {
-    let passing = |error: worker::Error| Failure::Passing(format!("bucket_unavailable: {error}"));
+/// A bucket that doesn't answer for some minutes may not for hours.
+async fn load_body(env: &Env, key: &str, attempts: u32) -> Result<Vec<u8>, Failure> {
+    let passing = |error: worker::Error| {
+        let reason = format!("bucket_unavailable: {error}");
+        if attempts < QUICK_ATTEMPTS { Failure::Passing(reason) } else { Failure::Lasting(reason) }
+    };
     let object =
         env.bucket("BUCKET").map_err(passing)?.get(key).execute().await.map_err(passing)?;
     let object = object.ok_or_else(|| Failure::Permanent("body_missing".into()))?;
