@@ -193,6 +193,7 @@ function bucketOf(relay) {
 function describeObject(object) {
 	return {
 		key: object.key,
+		version: object.version,
 		size_bytes: object.size,
 		http_metadata: object.httpMetadata,
 		metadata: object.customMetadata,

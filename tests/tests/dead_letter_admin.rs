@@ -357,7 +357,13 @@ async fn a_body_that_is_gone_is_said_before_anything_is_sent() {
     assert!(!relay.log().contains("dead_letter_put_back"));
 
     store_object(&mut relay, key, body.as_bytes(), &Value::Null).await;
+    let get = json!({ "op": "r2_get", "key": key });
+    let before = relay.ask(get.clone()).await;
     assert_eq!(put_back(&relay, &id, "").await["sent"], true);
+    // Or the bucket's lifecycle would remove it before the letter of its next failure.
+    let after = relay.ask(get).await;
+    assert_eq!(after["body"], before["body"]);
+    assert_ne!(after["object"]["version"], before["object"]["version"], "it is written anew");
     assert_eq!(open(&relay, &edge).await.frame("webhook").await.body(), body.as_bytes());
     assert!(show(&relay, &id).await["put_back_at"].is_u64());
 }

@@ -48,7 +48,7 @@ pub(crate) async fn put_back(call: &mut Call, id: &str) -> Result<Response, Prob
     if let Some(at) = found.letter.put_back_at.filter(|_| !query.again) {
         return answer_put_back(&id, at, false);
     }
-    require_body(call, &found.letter).await?;
+    renew_body(call, &found.letter).await?;
     send(call, &id, &found.letter).await?;
     mark(call, &found).await?;
     answer_put_back(&id, call.now, true)
@@ -98,10 +98,11 @@ async fn load(call: &Call, id: &DeadLetterId) -> Result<Found, Problem> {
     found.ok_or_else(no_such_letter)
 }
 
-/// A message that points at nothing would only come back.
-async fn require_body(call: &Call, letter: &KeptLetter) -> Result<(), Problem> {
+/// A message that points at nothing would only come back. The body is kept from now on for as long
+/// as a letter, which is written anew when the message fails again.
+async fn renew_body(call: &Call, letter: &KeptLetter) -> Result<(), Problem> {
     let Some(stored) = letter.stored_body() else { return Ok(()) };
-    let is_there = dead_letters::is_stored(&call.env, &stored.key).await;
+    let is_there = dead_letters::renew(&call.env, &stored.key).await;
     if is_there.map_err(|error| unavailable(call, &error))? {
         return Ok(());
     }

@@ -102,8 +102,15 @@ pub(crate) async fn delete(env: &Env, id: &DeadLetterId) -> worker::Result<bool>
     Ok(is_there)
 }
 
+/// Writes an object again, so that it is as old as if it were new; `false` if there is none.
+pub(crate) async fn renew(env: &Env, key: &str) -> worker::Result<bool> {
+    let Some((bytes, _)) = read(env, key).await? else { return Ok(false) };
+    env.bucket("BUCKET")?.put(key, bytes).execute().await?;
+    Ok(true)
+}
+
 /// Whether there is an object at a key.
-pub(crate) async fn is_stored(env: &Env, key: &str) -> worker::Result<bool> {
+async fn is_stored(env: &Env, key: &str) -> worker::Result<bool> {
     Ok(env.bucket("BUCKET")?.head(key).await?.is_some())
 }
 

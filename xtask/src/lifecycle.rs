@@ -13,7 +13,7 @@ const DAY_S: f64 = 86_400.0;
 
 /// The relay removes segments by itself when their time has come; the bucket does so this much
 /// later, for those that nothing knows any more.
-const SEGMENT_MARGIN_DAYS: f64 = 2.0;
+const MARGIN_DAYS: f64 = 2.0;
 
 /// Sets the rules, or prints them.
 pub(crate) fn run(workspace: &Workspace, environment: &str, is_dry_run: bool) -> Result<()> {
@@ -53,14 +53,15 @@ fn rules_of(text: &str, environment: &str) -> Result<(String, Vec<Value>)> {
     let days: f64 = variable("RETENTION_DAYS").unwrap_or("62").parse().context("RETENTION_DAYS")?;
     ensure!(days > 0.0, "RETENTION_DAYS is not above 0");
     let mut rules = vec![
-        rule("segments", "segments/", days + SEGMENT_MARGIN_DAYS),
-        rule("bodies", "bodies/", days),
+        rule("segments", "segments/", days + MARGIN_DAYS),
+        // A body is written before its letter, by up to the hours that its message was tried.
+        rule("bodies", "bodies/", days + MARGIN_DAYS),
         rule("dead-letters", "dead-letters/", days),
     ];
     for pair in variable("RETENTION_DAYS_BY_ORGANIZATION").unwrap_or_default().split(',') {
         let Some((organization, days)) = pair.trim().split_once('=') else { continue };
         let days: f64 = days.trim().parse().context("RETENTION_DAYS_BY_ORGANIZATION")?;
-        let (organization, days) = (organization.trim(), days + SEGMENT_MARGIN_DAYS);
+        let (organization, days) = (organization.trim(), days + MARGIN_DAYS);
         rules.push(rule(
             &format!("segments-{organization}"),
             &format!("segments/{organization}/"),
@@ -109,7 +110,7 @@ mod tests {
             .collect();
         let expected = [
             ("segments/", 32 * 86_400),
-            ("bodies/", 30 * 86_400),
+            ("bodies/", 32 * 86_400),
             ("dead-letters/", 30 * 86_400),
             ("segments/org-1/", 9 * 86_400),
             ("segments/org-2/", 216_000),

@@ -243,7 +243,9 @@ fn check_content(content: &Value, ephemeral: bool) -> Result<(), Refusal> {
         _ => return Err(Refusal::input("content.type is not a type of activity")),
     };
     for name in needed {
-        if content[name].as_str().is_none_or(str::is_empty) {
+        // Nothing says that an action must be done to something.
+        let may_be_empty = *name == "parameter";
+        if content[name].as_str().is_none_or(|text| text.is_empty() && !may_be_empty) {
             return Err(Refusal::input(format!("content.{name} should not be empty")));
         }
     }
