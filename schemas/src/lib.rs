@@ -81,7 +81,7 @@ pub use kept_letter::{KeptLetter, KeptLetterError, LetterSummary};
 pub use keys::{DEAD_LETTERS_PREFIX, DeadLetterId, DeadLetterIdError, oversize_body_key};
 pub use linear::{Envelope, EnvelopeError, Identity, WebhookKind};
 pub use machine::{ConfirmedPerson, ConfirmedTeam, PersonCheck};
-pub use message::{DeadLetter, MessageError, QueueMessage, Reroute, StoredBody};
+pub use message::{DeadLetter, MessageError, QueueMessage, Reroute, Returned, StoredBody};
 pub use metrics::{
     Counter, Histogram, HistogramDelta, InstallationTouch, MetricsDelta, StreamTouch,
 };

@@ -42,6 +42,22 @@ pub struct QueueMessage {
     /// Set when an operator sends the event on its way again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reroute: Option<Reroute>,
+    /// Set when one of the event's streams had it and gave it up: it goes back there alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned: Option<Returned>,
+}
+
+/// The stream that gave an event up, and what was decided for it there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    /// Which channel of the event's organization.
+    pub channel: Channel,
+    /// The rule that gave it this channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routed_by: Option<String>,
+    /// Whether the app itself caused it.
+    #[serde(default)]
+    pub own: bool,
 }
 
 /// How an event of the `unrouted` stream is to go on.
@@ -77,6 +93,7 @@ impl QueueMessage {
             headers: Vec::new(),
             stored_body: None,
             reroute: None,
+            returned: None,
         }
     }
 

@@ -75,6 +75,14 @@ rules! {
     Other = "other",
 }
 
+impl Rule {
+    /// The rule of a name; [`Rule::Other`] for one that this version doesn't know.
+    pub fn of_name(name: &str) -> Self {
+        let known = Self::ALL.iter().find(|rule| rule.as_str() == name);
+        known.copied().unwrap_or(Self::Other)
+    }
+}
+
 impl Serialize for Rule {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
@@ -83,8 +91,6 @@ impl Serialize for Rule {
 
 impl<'de> Deserialize<'de> for Rule {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        let known = Self::ALL.iter().find(|rule| rule.as_str() == text);
-        Ok(known.copied().unwrap_or(Self::Other))
+        Cow::<'de, str>::deserialize(deserializer).map(|name| Self::of_name(&name))
     }
 }

@@ -41,6 +41,8 @@ fn an_event_is_given_up_whole_and_told_until_it_is_there() {
         assert_eq!((message.id, body), (event.id, r#"{"number":1}"#));
         assert_eq!(message.received_at, event.received_at);
         assert_eq!(message.delivery.as_deref(), Some("d-1"));
+        let returned = message.returned.expect("the stream that it goes back to");
+        assert_eq!((returned.channel.to_string().as_str(), returned.own), ("user:u-1", false));
         assert_eq!(message.headers, [("Linear-Signature".to_owned(), "ab".to_owned())]);
         // The shell could not send it, or was reset.
         assert!(!is_given_up(&relay));

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use relay_durable::EventFacts;
-use relay_schemas::OrganizationId;
+use relay_durable::{EventFacts, Rule, Target};
+use relay_schemas::{EventId, OrganizationId, Returned};
 use serde_json::json;
 use worker::{Env, Error};
 
@@ -16,17 +16,31 @@ use crate::{
 /// An event, and where it goes.
 pub(super) type Answered<'a> = (Decoded<'a>, Result<RouteAnswer, Failure>);
 
-/// Step 3.
+/// Step 3. What a stream gave up goes back there without being asked for.
 pub(super) async fn route<'a>(events: Vec<Decoded<'a>>, env: &Env) -> Vec<Answered<'a>> {
     let mut organizations: BTreeMap<OrganizationId, Vec<Decoded<'a>>> = BTreeMap::new();
+    let mut answered = Vec::new();
     for event in events {
-        organizations.entry(event.organization.clone()).or_default().push(event);
+        match &event.header.returned {
+            Some(returned) => {
+                let answer = back_to(event.header.id, returned);
+                answered.push((event, Ok(answer)));
+            }
+            None => organizations.entry(event.organization.clone()).or_default().push(event),
+        }
     }
     let calls = organizations.into_iter().map(|(organization, events)| async move {
         let answers = ask_directory(&organization, &events, env).await;
         events.into_iter().zip(answers)
     });
-    join_all(calls).await.into_iter().flatten().collect()
+    answered.extend(join_all(calls).await.into_iter().flatten());
+    answered
+}
+
+fn back_to(id: EventId, returned: &Returned) -> RouteAnswer {
+    let rule = returned.routed_by.as_deref().map_or(Rule::Other, Rule::of_name);
+    let target = Target { channel: returned.channel.clone(), rule };
+    RouteAnswer { id, targets: vec![target], own: returned.own }
 }
 
 /// One answer for each event. An organization whose directory can't be asked holds up no other.
