@@ -18,6 +18,7 @@ mod speaking;
 mod storage;
 mod tokens;
 mod vault;
+mod work_clock;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,7 @@ pub use self::news::News;
 pub use self::person::PersonStep;
 pub use self::storage::{InstallationRow, InstallationStorage};
 pub use self::vault::{Random, TokenKeys};
+pub use self::work_clock::{Wake, WorkClock};
 use self::{
     answers::Wanted,
     call::{Call, Urgency},

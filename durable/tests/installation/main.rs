@@ -15,3 +15,4 @@ mod people;
 mod reporting;
 mod simulation;
 mod tokens;
+mod working;
