@@ -322,6 +322,11 @@ impl<S: InstallationStorage> Installation<S> {
         Gate { urgent: Some(urgent), ordinary: Some(ordinary) }
     }
 
+    /// Whether any app is installed.
+    fn has_app(&self) -> bool {
+        self.grants.values().any(|grant| !grant.is_revoked())
+    }
+
     fn next_request(&mut self) -> u64 {
         self.last_request += 1;
         self.last_request

@@ -5,7 +5,7 @@ mod secret_text;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::announcement::Announcement;
+pub use self::announcement::{Announcement, AnsweredIn};
 pub use self::secret_text::SecretText;
 use crate::{
     activity::Activity,
@@ -76,7 +76,7 @@ pub struct Speaker {
 pub struct ReportCommand {
     /// Which event.
     pub event: EventId,
-    /// The event's `Type.action`, where it is known.
+    /// The event's `Type.action`, where it is known: it isn't where the event lies in history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Which machine.
@@ -102,6 +102,9 @@ pub struct ReportCommand {
 pub struct ActivityCommand {
     /// Which event the machine works on.
     pub event: EventId,
+    /// The event's `Type.action`, where it is known: it isn't where the event lies in history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// Which machine.
     pub edge: Speaker,
     /// What it shows.

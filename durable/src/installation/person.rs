@@ -66,7 +66,7 @@ impl<S: InstallationStorage> Installation<S> {
     }
 
     fn without_token(&self) -> PersonStep {
-        if self.grants.values().all(|grant| grant.is_revoked()) {
+        if !self.has_app() {
             return PersonStep::Refused(not_installed());
         }
         if self.grants.values().any(|grant| grant.is_ready()) {

@@ -11,6 +11,8 @@ pub enum InstallationRow {
     Call,
     /// An event that was announced, by its id.
     Event,
+    /// An event that was announced for an app that isn't installed here, by its id: nobody answers.
+    Foreign,
     /// A report that waits for the announcement of its event.
     Parked,
     /// A call that was made, by its idempotency id.
@@ -29,6 +31,7 @@ impl InstallationRow {
             Self::Grant => "grant",
             Self::Call => "call",
             Self::Event => "event",
+            Self::Foreign => "foreign",
             Self::Parked => "parked",
             Self::Done => "done",
             Self::GivenUp => "given_up",

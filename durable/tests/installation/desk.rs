@@ -18,6 +18,9 @@ pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
 pub(crate) const KEY_A: &str = "a:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 pub(crate) const KEY_B: &str = "b:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
 
+/// The kind of an event that is answered in a session.
+pub(crate) const CREATED: &str = "AgentSessionEvent.created";
+
 pub(crate) type Refusal = InstallationError<StorageFault>;
 
 pub(crate) fn settings(keys: &str) -> InstallationSettings {
@@ -41,7 +44,7 @@ pub(crate) fn machine(name: &str) -> Speaker {
 pub(crate) fn created(number: u8, session: &str, edges: &[&str]) -> Announcement {
     Announcement {
         event: event(number),
-        kind: "AgentSessionEvent.created".into(),
+        kind: CREATED.into(),
         app: Some("app-uuid".into()),
         app_user: Some("app-user".into()),
         session: Some(session.into()),
@@ -77,7 +80,7 @@ pub(crate) fn mention(number: u8) -> Announcement {
 pub(crate) fn report(number: u8, status: ReportStatus, message: Option<&str>) -> ReportCommand {
     ReportCommand {
         event: event(number),
-        kind: None,
+        kind: Some(CREATED.into()),
         edge: machine("laptop"),
         status,
         message: message.map(str::to_owned),
@@ -91,7 +94,8 @@ pub(crate) fn activity(number: u8, id: &str, content: Value) -> ActivityCommand 
     let activity: Activity = serde_json::from_value(content).unwrap();
     let id = (!id.is_empty()).then(|| id.to_owned());
     let activity = Activity { id, ..activity };
-    ActivityCommand { event: event(number), edge: machine("laptop"), activity }
+    let (event, kind) = (event(number), Some(CREATED.into()));
+    ActivityCommand { event, kind, edge: machine("laptop"), activity }
 }
 
 pub(crate) fn granted(access: &str, refresh: Option<&str>) -> Granted {

@@ -1,7 +1,9 @@
 //! What reports and activities become.
 
 use relay_durable::InstallationRow;
-use relay_schemas::{ErrorCode, ReportCommand, ReportStatus};
+use relay_schemas::{
+    ActivityCommand, ActivityReply, Announcement, ErrorCode, ReportCommand, ReportStatus,
+};
 use serde_json::json;
 
 use crate::desk::{Desk, Refusal, activity, created, event, mention, report, variables};
@@ -159,18 +161,50 @@ fn what_comes_before_its_announcement_waits_for_an_hour() {
 fn reports_on_what_nobody_waits_for_are_not_kept() {
     let mut desk = Desk::new();
     let before = desk.storage.rows_written();
-    let kind = Some("Issue.update".into());
-    desk.report(&ReportCommand { kind, ..report(1, ReportStatus::Completed, None) });
+    for kind in [
+        Some("Issue.update"),
+        Some("AgentSessionEvent.archived"),
+        Some("AppUserNotification.issueEmojiReaction"),
+        // It lies in history.
+        None,
+    ] {
+        let kind = kind.map(str::to_owned);
+        desk.report(&ReportCommand { kind, ..report(1, ReportStatus::Completed, None) });
+    }
     assert_eq!(desk.storage.rows_written(), before);
+}
+
+#[test]
+fn another_app_s_event_takes_no_room() {
+    let foreign =
+        |number| Announcement { app_user: Some("other".into()), ..created(number, "theirs", &[]) };
+    let mut desk = Desk::new();
+    desk.report(&report(1, ReportStatus::Processing, None));
+    desk.announce(foreign(1));
+    for _ in 0..2 {
+        desk.report(&report(1, ReportStatus::Completed, None));
+        desk.announce(foreign(1));
+        desk.reload();
+    }
+    assert_eq!(desk.storage.count(InstallationRow::Parked), 0);
+    assert_eq!(desk.storage.count(InstallationRow::Foreign), 1);
+    assert_eq!(desk.effects(), []);
+    // Before any app is installed, events of apps cost nothing.
+    let mut desk = Desk::empty();
+    desk.announce(foreign(1));
+    assert_eq!(desk.storage.rows_written(), 0);
+}
+
+fn code(refused: Result<ActivityReply, Refusal>) -> ErrorCode {
+    match refused {
+        Err(Refusal::Refused(problem)) => problem.code,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
 fn a_machine_is_told_why_nothing_is_shown() {
     let thought = json!({"type": "thought", "body": "one"});
-    let code = |refused: Result<_, Refusal>| match refused {
-        Err(Refusal::Refused(problem)) => problem.code,
-        other => panic!("{other:?}"),
-    };
     let mut desk = Desk::empty();
     let refused = desk.try_activity(&activity(1, "", thought.clone()));
     assert_eq!(code(refused), ErrorCode::OrganizationNotInstalled);
@@ -182,6 +216,27 @@ fn a_machine_is_told_why_nothing_is_shown() {
     desk.activity(&activity(2, "", thought));
     desk.announce(mention(2));
     assert_eq!(desk.effects(), []);
+}
+
+#[test]
+fn an_activity_without_a_session_to_come_is_refused_at_once() {
+    let mut desk = Desk::new();
+    let say = activity(1, "", json!({"type": "thought", "body": "one"}));
+    for kind in [
+        Some("Issue.update"),
+        Some("AgentSessionEvent.archived"),
+        Some("AppUserNotification.issueCommentMention"),
+        Some("AppUserNotification.issueEmojiReaction"),
+        None,
+    ] {
+        let kind = kind.map(str::to_owned);
+        let refused = desk.try_activity(&ActivityCommand { kind, ..say.clone() });
+        assert_eq!(code(refused), ErrorCode::SessionUnknown);
+    }
+    let theirs = created(1, "theirs", &[]);
+    desk.announce(Announcement { app_user: Some("other".into()), ..theirs });
+    assert_eq!(code(desk.try_activity(&say)), ErrorCode::SessionUnknown);
+    assert_eq!(desk.storage.count(InstallationRow::Parked), 0);
 }
 
 #[test]
