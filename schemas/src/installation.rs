@@ -1,11 +1,13 @@
 //! What the Worker and the object of an installation say to each other.
 
 mod announcement;
+mod revoked;
 mod secret_text;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::announcement::{Announcement, AnsweredIn};
+pub use self::revoked::{Revoked, RevokedReply, ToldOfEnd};
 pub use self::secret_text::SecretText;
 use crate::{
     activity::Activity,
@@ -46,13 +48,6 @@ pub struct Granted {
     pub organization: InstalledOrganization,
     /// The app's user there.
     pub app_user: UserId,
-}
-
-/// `/revoked`: Linear says that an app is no longer installed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revoked {
-    /// The app: its client id, or what webhooks call `oauthClientId`.
-    pub app: String,
 }
 
 /// `/announce`: events that Linear waits to be answered.

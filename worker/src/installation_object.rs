@@ -86,8 +86,11 @@ impl DurableObject for InstallationObject {
                 core.granted(&granted, host::now(), &mut host::random_bytes)?;
                 Ok(received())
             }),
-            "/revoked" => self.command(&body, |core, revoked| {
-                core.revoked(&revoked, host::now())?;
+            "/revoked" => {
+                self.command(&body, |core, revoked| Ok(core.revoked(&revoked, host::now())?))
+            }
+            "/told-of-end" => self.command(&body, |core, told| {
+                core.told_of_end(&told)?;
                 Ok(received())
             }),
             "/status" => return self.answer(self.with_core(|core| Ok(core.status(host::now())?))),

@@ -32,6 +32,9 @@ struct StoredGrant {
     expires_at: UnixMillis,
     #[serde(default)]
     is_proven: bool,
+    /// When it was installed, the last time.
+    #[serde(default)]
+    granted_at: Option<UnixMillis>,
 }
 
 /// An app's tokens, and how their refresh stands. A state here that is not stored begins anew when
@@ -94,6 +97,7 @@ impl Grant {
             refreshed_at: now,
             expires_at: now,
             is_proven: false,
+            granted_at: Some(now),
         };
         let mut grant = Self::with(stored);
         let pair = TokenGrant {
@@ -208,6 +212,11 @@ impl Grant {
         }
         self.stored.client = Some(client.to_owned());
         true
+    }
+
+    /// Whether it was installed before `at`; of what doesn't say when it was, that is believed.
+    pub(super) fn was_there(&self, at: Option<UnixMillis>) -> bool {
+        at.zip(self.stored.granted_at).is_none_or(|(at, granted_at)| granted_at <= at)
     }
 
     pub(super) fn has_client(&self) -> bool {

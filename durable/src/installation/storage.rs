@@ -19,6 +19,8 @@ pub enum InstallationRow {
     Done,
     /// A call that was given up, by its idempotency id.
     GivenUp,
+    /// Up to which stream it was told that no app is left; one row.
+    ToldOfEnd,
     /// When the next row's time comes; one row.
     Sweep,
 }
@@ -35,6 +37,7 @@ impl InstallationRow {
             Self::Parked => "parked",
             Self::Done => "done",
             Self::GivenUp => "given_up",
+            Self::ToldOfEnd => "told_of_end",
             Self::Sweep => "sweep",
         }
     }

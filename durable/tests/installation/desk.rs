@@ -6,8 +6,8 @@ use relay_durable::{
 };
 use relay_schemas::{
     Activity, ActivityCommand, ActivityReply, Announce, Announcement, EventId, Granted,
-    InstallationStatus, ReportCommand, ReportStatus, Revoked, SecretText, Speaker, UnixMillis,
-    linear_api::LinearAnswer,
+    InstallationStatus, ReportCommand, ReportStatus, Revoked, RevokedReply, SecretText, Speaker,
+    UnixMillis, linear_api::LinearAnswer,
 };
 use serde_json::Value;
 
@@ -186,8 +186,13 @@ impl Desk {
         self.try_activity(command).unwrap()
     }
 
-    pub(crate) fn revoked(&mut self, app: &str) {
-        self.core.revoked(&Revoked { app: app.into() }, self.now).unwrap();
+    /// An app was taken away now.
+    pub(crate) fn revoked(&mut self, app: &str) -> RevokedReply {
+        self.revoked_at(app, self.now)
+    }
+
+    pub(crate) fn revoked_at(&mut self, app: &str, at: UnixMillis) -> RevokedReply {
+        self.core.revoked(&Revoked { app: app.into(), at: Some(at) }, self.now).unwrap()
     }
 
     pub(crate) fn status(&self) -> InstallationStatus {

@@ -13,6 +13,7 @@ mod news;
 mod outbox;
 mod people;
 mod reporting;
+mod revoking;
 mod simulation;
 mod tokens;
 mod working;
