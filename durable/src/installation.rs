@@ -262,6 +262,7 @@ impl<S: InstallationStorage> Installation<S> {
             made_at: now,
             not_before: wanted.not_before,
             attempts: 0,
+            refusals: 0,
         };
         let text = serde_json::to_string(&call).expect("plain fields serialise");
         self.put_text(InstallationRow::Call, &call.id, &text, None)?;

@@ -104,6 +104,14 @@ pub(super) struct Call {
     pub(super) not_before: UnixMillis,
     #[serde(default)]
     pub(super) attempts: u32,
+    /// How many of the attempts were refused for their token.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) refusals: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A UUID of version 4's shape from what makes the call the same call.

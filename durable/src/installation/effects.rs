@@ -21,6 +21,13 @@ const BATCH_PAUSE_MS: u64 = 600_000;
 /// The longest that a rate limit is believed; Linear's periods are hours.
 const RATE_LIMIT_MS_MAX: u64 = 2 * 3_600_000;
 
+/// The longest that Linear's word on when to come back is believed.
+const RETRY_AFTER_MS_MAX: u64 = 600_000;
+
+/// How often a call is made with tokens that are refused: with its pauses, for the better part of an
+/// hour.
+const REFUSALS_MAX: u32 = 20;
+
 /// What the shell is to do.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -184,17 +191,40 @@ impl<S: InstallationStorage> Installation<S> {
         match outcome {
             Outcome::Accepted | Outcome::AlreadyThere => self.finish(number, now),
             Outcome::Permanent { code, message } => self.give_up(number, (code, message), now),
-            // It is the token or the budget that waits.
-            Outcome::Unauthorized | Outcome::RateLimited { .. } => Ok(()),
+            // It is the budget that waits.
+            Outcome::RateLimited { .. } => Ok(()),
+            Outcome::Unauthorized => self.refuse(number, now, random),
             Outcome::Passing { retry_after_ms } => {
-                let Some(call) = self.outbox.call_mut(number) else { return Ok(()) };
-                let pause_ms = retry_after_ms.unwrap_or_else(|| pause_ms(call.attempts, random));
-                call.attempts = call.attempts.saturating_add(1);
-                call.not_before = now + pause_ms;
-                let call = call.clone();
-                self.put(InstallationRow::Call, &call.id, &call, None)
+                let Some(call) = self.outbox.call(number) else { return Ok(()) };
+                let pause_ms = match retry_after_ms {
+                    Some(asked_ms) => (*asked_ms).min(RETRY_AFTER_MS_MAX),
+                    None => pause_ms(call.attempts, random),
+                };
+                self.postpone(number, now + pause_ms)
             }
         }
+    }
+
+    /// A call whose token was refused goes at once when there is a new one. If it is refused again
+    /// and again, it is the call that Linear doesn't want.
+    fn refuse(&mut self, number: u64, now: UnixMillis, random: Random<'_>) -> Result<(), S::Error> {
+        let Some(call) = self.outbox.call_mut(number) else { return Ok(()) };
+        call.refusals = call.refusals.saturating_add(1);
+        let pause_ms = match call.refusals {
+            // A crash can take the news of a refusal with it.
+            1..=3 => 0,
+            REFUSALS_MAX.. => return self.give_up(number, ("unauthorized", ""), now),
+            more => pause_ms(more - 4, random),
+        };
+        self.postpone(number, now + pause_ms)
+    }
+
+    fn postpone(&mut self, number: u64, until: UnixMillis) -> Result<(), S::Error> {
+        let Some(call) = self.outbox.call_mut(number) else { return Ok(()) };
+        call.attempts = call.attempts.saturating_add(1);
+        call.not_before = until;
+        let call = call.clone();
+        self.put(InstallationRow::Call, &call.id, &call, None)
     }
 
     /// A call that was under way when its app was taken away.

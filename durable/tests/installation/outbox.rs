@@ -250,6 +250,45 @@ fn nothing_is_tried_for_more_than_a_day() {
 }
 
 #[test]
+fn a_call_whose_tokens_are_all_refused_is_given_up_and_no_other() {
+    let refused = error("authentication error", "AUTHENTICATION_ERROR", true);
+    let mut desk = Desk::new();
+    desk.announce(created(1, "s", &["laptop"]));
+    desk.report(&report(1, ReportStatus::Completed, Some("refused")));
+    let mut attempts = 0;
+    while desk.status().outbox.waiting > 0 && attempts < 1_000 {
+        desk.now = desk.core.next_alarm(desk.now).unwrap().max(desk.now);
+        for effect in desk.effects() {
+            if matches!(effect, relay_durable::Effect::Refresh { .. }) {
+                desk.perform(&effect);
+                continue;
+            }
+            attempts += 1;
+            desk.answer(&effect, Some(&refused));
+            desk.reload();
+        }
+    }
+    assert_eq!(attempts, 20);
+    let tried_ms = desk.now.since_ms(NOW);
+    assert!((15 * 60_000..60 * 60_000).contains(&tried_ms), "{tried_ms}");
+    let given_up = desk.core.given_up(desk.now).unwrap().calls;
+    assert_eq!((given_up[0].code.as_str(), given_up[0].attempts), ("unauthorized", 20));
+    desk.announce(created(2, "t", &[]));
+    desk.drain();
+    assert_eq!(desk.linear.made.len(), 1);
+}
+
+#[test]
+fn linear_is_not_believed_that_it_comes_back_in_a_year() {
+    let mut desk = Desk::new();
+    desk.announce(created(1, "s", &[]));
+    let call = desk.effect();
+    let away = LinearAnswer::new(503, "").with("retry-after", 31_536_000);
+    desk.answer(&call, Some(&away));
+    assert_eq!(desk.core.next_alarm(desk.now), Some(NOW + 600_000));
+}
+
+#[test]
 fn a_batch_that_linear_does_not_take_is_taken_apart() {
     let mut desk = Desk::new();
     desk.linear.refuses_batches = true;
