@@ -312,14 +312,14 @@ impl<S: InstallationStorage> Installation<S> {
         self.storage.delete(InstallationRow::Call, &call.id)
     }
 
-    fn gate(&self, app: &str, now: UnixMillis) -> Gate {
+    fn gate(&self, call: &Call, now: UnixMillis) -> Gate {
         let closed = Gate { urgent: None, ordinary: None };
-        let Some(grant) = self.grants.get(app) else { return closed };
+        let Some(grant) = self.grants.get(&call.app) else { return closed };
         if grant.token(now).is_none() {
             return closed;
         }
-        let urgent = grant.budget.spent_until(now).unwrap_or_default().max(grant.limited_until);
-        let ordinary = grant.budget.low_until(now).unwrap_or_default().max(urgent);
+        let urgent = grant.closed_until(call.endpoint(), now);
+        let ordinary = grant.budget.low_until(call.endpoint(), now).unwrap_or_default().max(urgent);
         Gate { urgent: Some(urgent), ordinary: Some(ordinary) }
     }
 

@@ -181,6 +181,16 @@ impl Call {
         Value::Object(input)
     }
 
+    /// What Linear calls it: limits of requests can be an operation's own.
+    pub(super) fn endpoint(&self) -> &'static str {
+        match &self.operation {
+            Operation::Activity { .. } => "agentActivityCreate",
+            Operation::Session { .. } => "agentSessionUpdate",
+            Operation::Comment { .. } => "commentCreate",
+            Operation::Reaction { .. } => "reactionCreate",
+        }
+    }
+
     /// What it is, for operators.
     pub(super) fn purpose(&self) -> &str {
         match &self.operation {

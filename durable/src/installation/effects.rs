@@ -12,14 +12,12 @@ use super::{
     Installation, Random, SWEEP_INTERVAL_MS,
     call::{Call, Urgency, batch_request},
     grant::RefreshForm,
+    outbox::Request,
     storage::{InstallationRow, InstallationStorage},
 };
 
 /// How long batches are left alone after one was refused for being one.
 const BATCH_PAUSE_MS: u64 = 600_000;
-
-/// The longest that a rate limit is believed; Linear's periods are hours.
-const RATE_LIMIT_MS_MAX: u64 = 2 * 3_600_000;
 
 /// The longest that Linear's word on when to come back is believed.
 const RETRY_AFTER_MS_MAX: u64 = 600_000;
@@ -70,7 +68,7 @@ impl<S: InstallationStorage> Installation<S> {
             return Ok(Some(effect));
         }
         let calls = {
-            let gate = |app: &str| self.gate(app, now);
+            let gate = |call: &Call| self.gate(call, now);
             self.outbox.next(&gate, now >= self.batches_from, now)
         };
         let Some((calls, urgency)) = calls else { return Ok(None) };
@@ -117,9 +115,8 @@ impl<S: InstallationStorage> Installation<S> {
     ) -> Result<(), S::Error> {
         let Some(ended) = self.outbox.end(request) else { return Ok(()) };
         if let (Some(answer), Some(grant)) = (answer, self.grants.get_mut(&ended.app)) {
-            grant.budget = grant.budget.updated(answer);
+            grant.budget.update(ended.endpoint, answer, now);
         }
-        let from = (ended.app.as_str(), ended.generation);
         let failed = Outcome::Passing { retry_after_ms: None };
         let outcome = match answer {
             None => BatchOutcome::Whole(failed),
@@ -128,7 +125,7 @@ impl<S: InstallationStorage> Installation<S> {
         };
         match outcome {
             BatchOutcome::Whole(outcome) => {
-                self.note_outcome(from, &outcome, now)?;
+                self.note_outcome(&ended, &outcome, now)?;
                 for number in ended.calls {
                     self.settle(number, &outcome, now, random)?;
                 }
@@ -138,10 +135,10 @@ impl<S: InstallationStorage> Installation<S> {
                 ended.calls.iter().for_each(|number| self.outbox.set_apart(*number));
             }
             BatchOutcome::Each(outcomes) => {
-                for (number, outcome) in ended.calls.into_iter().zip(outcomes) {
+                for (number, outcome) in ended.calls.iter().copied().zip(outcomes) {
                     match outcome {
                         Some(outcome) => {
-                            self.note_outcome(from, &outcome, now)?;
+                            self.note_outcome(&ended, &outcome, now)?;
                             self.settle(number, &outcome, now, random)?;
                         }
                         None => self.outbox.set_apart(number),
@@ -155,21 +152,21 @@ impl<S: InstallationStorage> Installation<S> {
     /// What an outcome says about the token and its budget.
     fn note_outcome(
         &mut self,
-        (app, generation): (&str, u64),
+        request: &Request,
         outcome: &Outcome,
         now: UnixMillis,
     ) -> Result<(), S::Error> {
+        let Request { app, generation, endpoint, .. } = request;
         match outcome {
-            Outcome::Accepted | Outcome::AlreadyThere => self.note_worked(app, generation)?,
+            Outcome::Accepted | Outcome::AlreadyThere => self.note_worked(app, *generation)?,
             Outcome::Unauthorized => {
                 if let Some(grant) = self.grants.get_mut(app) {
-                    grant.refused(generation, now);
+                    grant.refused(*generation, now);
                 }
             }
             Outcome::RateLimited { until } => {
                 if let Some(grant) = self.grants.get_mut(app) {
-                    let until = (*until).min(now + RATE_LIMIT_MS_MAX);
-                    grant.limited_until = grant.limited_until.max(until);
+                    grant.limit(endpoint, *until, now);
                 }
             }
             Outcome::Permanent { .. } | Outcome::Passing { .. } => {}
@@ -252,7 +249,7 @@ impl<S: InstallationStorage> Installation<S> {
     /// When there is something to do, as far as is known now. While requests are under way the
     /// shell is awake anyway.
     pub fn next_alarm(&self, now: UnixMillis) -> Option<UnixMillis> {
-        let gate = |app: &str| self.gate(app, now);
+        let gate = |call: &Call| self.gate(call, now);
         let has_client_credentials = self.settings.has_client_credentials;
         let refresh =
             self.grants.values().filter_map(|grant| grant.refresh_at(has_client_credentials)).min();

@@ -10,6 +10,9 @@ use super::vault::{Random, SealedText, Vault};
 /// The first pause before a refresh is tried again, and the longest. It doubles.
 const REFRESH_RETRY_MS: (u64, u64) = (1_000, 300_000);
 
+/// The longest that a rate limit is believed; Linear's periods are hours.
+const RATE_LIMIT_MS_MAX: u64 = 2 * 3_600_000;
+
 /// An app's tokens as they are stored. The pair before stays until the new access token has worked
 /// once: Linear repeats its answer to an old refresh token for half an hour, so that a pair that
 /// was lost on its way, or is no good, is got again.
@@ -55,7 +58,7 @@ pub(super) struct Grant {
     has_tried_previous: bool,
     error: Option<String>,
     pub(super) budget: RateBudget,
-    pub(super) limited_until: UnixMillis,
+    limited_until: UnixMillis,
 }
 
 #[derive(Clone, Copy)]
@@ -234,6 +237,18 @@ impl Grant {
     pub(super) fn token(&self, now: UnixMillis) -> Option<(u64, SecretText)> {
         let is_good = self.is_ready() && !self.is_refused && now < self.stored.expires_at;
         is_good.then(|| Some((self.generation, self.access.clone()?)))?
+    }
+
+    /// Until when Linear takes no request to an endpoint.
+    pub(super) fn closed_until(&self, endpoint: &str, now: UnixMillis) -> UnixMillis {
+        self.budget.spent_until(endpoint, now).unwrap_or_default().max(self.limited_until)
+    }
+
+    /// Linear takes nothing until then. Where it is the endpoint's own limit, its budget tells.
+    pub(super) fn limit(&mut self, endpoint: &str, until: UnixMillis, now: UnixMillis) {
+        if !self.budget.is_spent_alone(endpoint, now) {
+            self.limited_until = self.limited_until.max(until.min(now + RATE_LIMIT_MS_MAX));
+        }
     }
 
     /// When a refresh is due; `None` when it is under way, or can't be.

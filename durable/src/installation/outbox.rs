@@ -22,6 +22,7 @@ pub(super) struct Waiting {
 pub(super) struct Request {
     pub(super) app: String,
     pub(super) generation: u64,
+    pub(super) endpoint: &'static str,
     pub(super) calls: Vec<u64>,
     pub(super) is_batch: bool,
     is_urgent: bool,
@@ -147,7 +148,7 @@ impl Outbox {
     /// call that others wait behind is as urgent as they.
     pub(super) fn next(
         &self,
-        gate: &dyn Fn(&str) -> Gate,
+        gate: &dyn Fn(&Call) -> Gate,
         may_batch: bool,
         now: UnixMillis,
     ) -> Option<(Vec<u64>, Urgency)> {
@@ -156,7 +157,7 @@ impl Outbox {
         let is_full_of_ordinary = ordinary >= LINEAR_REQUESTS_MAX - URGENT_REQUESTS;
         let may_go = |head: &Head| {
             let Some(call) = self.call(head.number) else { return false };
-            let is_open = gate(&call.app).of(head.urgency).is_some_and(|from| from <= now);
+            let is_open = gate(call).of(head.urgency).is_some_and(|from| from <= now);
             let has_room = head.urgency != Urgency::Ordinary || !is_full_of_ordinary;
             is_open && has_room && call.not_before <= now
         };
@@ -183,12 +184,12 @@ impl Outbox {
     /// When the next call may be made, if no request under way were in its way.
     pub(super) fn next_at(
         &self,
-        gate: &dyn Fn(&str) -> Gate,
+        gate: &dyn Fn(&Call) -> Gate,
         now: UnixMillis,
     ) -> Option<UnixMillis> {
         let heads = self.heads(now).into_iter().filter_map(|head| {
             let call = self.call(head.number)?;
-            Some(gate(&call.app).of(head.urgency)?.max(call.not_before))
+            Some(gate(call).of(head.urgency)?.max(call.not_before))
         });
         let early = self.calls.values().filter_map(|waiting| {
             let call = &waiting.call;
@@ -206,6 +207,7 @@ impl Outbox {
         (app, generation): (&str, u64),
         (calls, urgency): (Vec<u64>, Urgency),
     ) {
+        let endpoint = calls.first().and_then(|number| self.call(*number)).map(Call::endpoint);
         for number in &calls {
             if let Some(waiting) = self.calls.get_mut(number) {
                 waiting.request = Some(id);
@@ -213,7 +215,8 @@ impl Outbox {
         }
         let is_batch = calls.len() > 1;
         let is_urgent = urgency != Urgency::Ordinary;
-        let request = Request { app: app.to_owned(), generation, calls, is_batch, is_urgent };
+        let (app, endpoint) = (app.to_owned(), endpoint.unwrap_or_default());
+        let request = Request { app, generation, endpoint, calls, is_batch, is_urgent };
         self.requests.insert(id, request);
     }
 

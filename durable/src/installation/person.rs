@@ -87,7 +87,7 @@ impl<S: InstallationStorage> Installation<S> {
         let unavailable = Problem::new(ErrorCode::Unavailable, "Linear did not answer; try again");
         let Some(answer) = answer else { return Ok(Some(Err(unavailable))) };
         if let Some(grant) = self.grants.get_mut(app) {
-            grant.budget = grant.budget.updated(answer);
+            grant.budget.update("user", answer, now);
         }
         match PersonOutcome::of(answer) {
             PersonOutcome::Known(person) => {

@@ -4,7 +4,7 @@ use relay_durable::InstallationRow;
 use relay_schemas::{ReportStatus, linear_api::LinearAnswer};
 use serde_json::json;
 
-use crate::desk::{DAY_MS, Desk, NOW, activity, created, report, variables};
+use crate::desk::{DAY_MS, Desk, NOW, activity, created, mention, report, variables};
 
 fn thought(number: u8, body: &str) -> relay_schemas::ActivityCommand {
     activity(number, "", json!({"type": "thought", "body": body}))
@@ -221,6 +221,32 @@ fn what_is_left_of_a_budget_is_kept_for_what_is_urgent() {
     desk.report(&report(1, ReportStatus::Completed, None));
     desk.drain();
     assert_eq!(desk.linear.texts()[2..], ["two", "Done."]);
+}
+
+#[test]
+fn an_operation_s_own_limit_holds_up_no_other() {
+    let body = r#"{"errors":[{"message":"m","extensions":{"code":"RATELIMITED"}}]}"#;
+    for is_alone in [true, false] {
+        let mut desk = Desk::new();
+        desk.announce(mention(1));
+        desk.report(&report(1, ReportStatus::Processing, None));
+        let reaction = desk.effect();
+        let limited = LinearAnswer::new(400, body)
+            .with("x-ratelimit-requests-remaining", u8::from(is_alone))
+            .with("x-ratelimit-requests-reset", (NOW + 300_000).get())
+            .with("x-ratelimit-endpoint-requests-remaining", 0)
+            .with("x-ratelimit-endpoint-requests-reset", (NOW + 900_000).get());
+        desk.answer(&reaction, Some(&limited));
+        desk.announce(created(2, "s", &[]));
+        desk.drain();
+        assert_eq!(desk.linear.made.len(), usize::from(is_alone));
+        desk.wait(899_999);
+        desk.drain();
+        assert_eq!(desk.linear.made.len(), 1);
+        desk.wait(1);
+        desk.drain();
+        assert_eq!(desk.linear.texts()[1..], ["eyes"]);
+    }
 }
 
 #[test]
