@@ -191,6 +191,27 @@ impl Call {
         }
     }
 
+    /// Calls of one lane are made one after the other.
+    pub(super) fn lane(&self) -> (&str, &str) {
+        (&self.app, &self.lane)
+    }
+
+    /// Whether the relay would stand in for a machine that still has time to speak.
+    pub(super) fn is_early(&self, now: UnixMillis) -> bool {
+        self.stand_in.is_some() && self.attempts == 0 && self.not_before > now
+    }
+
+    /// Whether somebody waits for it: an answer, a question, an error, a comment.
+    pub(super) fn is_answer(&self) -> bool {
+        match &self.operation {
+            Operation::Activity { content, .. } => {
+                matches!(content["type"].as_str(), Some("response" | "error" | "elicitation"))
+            }
+            Operation::Comment { .. } => true,
+            Operation::Session { .. } | Operation::Reaction { .. } => false,
+        }
+    }
+
     /// What it is, for operators.
     pub(super) fn purpose(&self) -> &str {
         match &self.operation {

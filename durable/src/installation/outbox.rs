@@ -121,19 +121,48 @@ impl Outbox {
         idle.filter(|(_, waiting)| is_wanted(&waiting.call)).map(|(number, _)| *number).collect()
     }
 
+    /// Calls that have failed and wait for their next attempt while an answer waits behind them, and
+    /// since when it does.
+    pub(super) fn holding_up(&self, now: UnixMillis) -> Vec<(u64, UnixMillis)> {
+        let mut lanes: BTreeMap<(&str, &str), Option<(u64, Option<UnixMillis>)>> = BTreeMap::new();
+        for (number, waiting) in &self.calls {
+            let call = &waiting.call;
+            let has_failed = call.attempts > 0 && call.not_before > now;
+            if call.is_early(now) {
+                continue;
+            }
+            let is_in_the_way = waiting.request.is_none() && has_failed && !call.is_answer();
+            let head = is_in_the_way.then_some((*number, None));
+            if let Some((_, since @ None)) = lanes.entry(call.lane()).or_insert(head)
+                && call.is_answer()
+            {
+                *since = Some(call.made_at);
+            }
+        }
+        lanes.into_values().flatten().filter_map(|(number, since)| Some((number, since?))).collect()
+    }
+
+    /// What waits behind a call of the same lane goes first.
+    pub(super) fn put_behind(&mut self, number: u64) -> Option<&Call> {
+        let mut waiting = self.calls.remove(&number)?;
+        self.last_number += 1;
+        waiting.call.number = self.last_number;
+        self.calls.insert(self.last_number, waiting);
+        self.call(self.last_number)
+    }
+
     /// The heads of all lanes where nothing is under way. A call in which the relay would stand in
     /// for a machine holds nobody up before its time.
     fn heads(&self, now: UnixMillis) -> Vec<Head> {
         let mut lanes: BTreeMap<(&str, &str), Option<Head>> = BTreeMap::new();
         for (number, waiting) in &self.calls {
             let call = &waiting.call;
-            let lane = (call.app.as_str(), call.lane.as_str());
+            let lane = call.lane();
             if waiting.request.is_some() {
                 lanes.insert(lane, None);
                 continue;
             }
-            let is_early = call.stand_in.is_some() && call.attempts == 0 && call.not_before > now;
-            if is_early {
+            if call.is_early(now) {
                 continue;
             }
             let head = Head { number: *number, urgency: call.urgency };

@@ -129,6 +129,58 @@ fn a_session_s_calls_follow_one_another_and_sessions_do_not_wait() {
     desk.check(&["t1", "s1", "s2"]);
 }
 
+/// Fails what is to be done first, for so long.
+fn fail(desk: &mut Desk, until: relay_schemas::UnixMillis) {
+    while let Some(at) = desk.core.next_alarm(desk.now).filter(|at| *at < until) {
+        desk.now = at.max(desk.now);
+        for effect in desk.effects() {
+            desk.answer(&effect, Some(&LinearAnswer::new(503, "")));
+        }
+    }
+}
+
+#[test]
+fn an_answer_waits_a_minute_for_a_thought_that_fails() {
+    let mut desk = Desk::new();
+    desk.announce(created(1, "s", &["laptop"]));
+    desk.activity(&thought(1, "one"));
+    desk.activity(&thought(1, "two"));
+    // Nothing waits behind it but another thought: it is tried on.
+    fail(&mut desk, NOW + 600_000);
+    desk.now = NOW + 600_000;
+    assert_eq!(desk.status().outbox.waiting, 2);
+    desk.report(&report(1, ReportStatus::Completed, None));
+    desk.reload();
+    fail(&mut desk, NOW + 660_000);
+    assert_eq!((desk.status().outbox.waiting, desk.linear.made.len()), (3, 0));
+    desk.now = NOW + 660_000;
+    desk.drain();
+    // The second has not failed yet, and comes before the answer.
+    desk.check(&["two", "Done."]);
+    let given_up = desk.core.given_up(desk.now).unwrap().calls;
+    let given_up: Vec<_> = given_up.iter().map(|call| call.code.as_str()).collect();
+    assert_eq!(given_up, ["overtaken"]);
+}
+
+#[test]
+fn what_may_be_shown_after_an_answer_is_put_behind_it() {
+    let mut desk = Desk::new();
+    desk.announce(mention(1));
+    desk.report(&report(1, ReportStatus::Processing, None));
+    desk.report(&report(1, ReportStatus::Completed, Some("I looked.")));
+    fail(&mut desk, NOW + 60_000);
+    desk.now = NOW + 60_000;
+    let comment = desk.effect();
+    desk.reload();
+    desk.perform(&comment);
+    desk.drain();
+    desk.check(&["I looked."]);
+    desk.wait(300_000);
+    desk.drain();
+    desk.check(&["I looked.", "eyes"]);
+    assert_eq!(desk.status().outbox.given_up, 0);
+}
+
 #[test]
 fn what_somebody_waits_for_goes_first() {
     let mut desk = Desk::new();
