@@ -197,7 +197,7 @@ impl<S: InstallationStorage> Installation<S> {
             Outcome::Passing { retry_after_ms } => {
                 let Some(call) = self.outbox.call(number) else { return Ok(()) };
                 let pause_ms = match retry_after_ms {
-                    Some(asked_ms) => (*asked_ms).min(RETRY_AFTER_MS_MAX),
+                    Some(asked_ms) => (*asked_ms).clamp(CALL_RETRY_MS.0, RETRY_AFTER_MS_MAX),
                     None => pause_ms(call.attempts, random),
                 };
                 self.postpone(number, now + pause_ms)
@@ -273,13 +273,15 @@ impl<S: InstallationStorage> Installation<S> {
     pub fn next_alarm(&self, now: UnixMillis) -> Option<UnixMillis> {
         let gate = |call: &Call| self.gate(call, now);
         let has_client_credentials = self.settings.has_client_credentials;
+        let grants = self.grants.values();
         let refresh =
-            self.grants.values().filter_map(|grant| grant.refresh_at(has_client_credentials)).min();
+            grants.clone().filter_map(|grant| grant.refresh_at(has_client_credentials)).min();
+        let end = grants.filter_map(|grant| grant.ends_at(has_client_credentials)).min();
         let expiry = self.outbox.calls().map(|call| call.made_at + CALL_AGE_MS_MAX).min();
         let next = self.outbox.next_at(&gate, now);
         let held_up = self.outbox.holding_up(now).into_iter().map(|(_, since)| since).min();
         let pass = held_up.map(|since| since + HELD_UP_MS_MAX);
-        [refresh, expiry, next, pass, self.sweep_at].into_iter().flatten().min()
+        [refresh, end, expiry, next, pass, self.sweep_at].into_iter().flatten().min()
     }
 }
 

@@ -148,9 +148,8 @@ impl<S: InstallationStorage> Installation<S> {
                 self.save_grant(app)?;
             }
             TokenOutcome::Dead => {
-                if grant.refresh_died(now) {
-                    self.save_grant(app)?;
-                }
+                grant.refresh_died(self.settings.has_client_credentials, now);
+                self.save_grant(app)?;
             }
             TokenOutcome::Refused { code } => grant.refresh_failed(None, code, now),
             TokenOutcome::Passing { retry_after_ms } => {
@@ -163,8 +162,9 @@ impl<S: InstallationStorage> Installation<S> {
     /// Tokens that ended and that nothing can replace.
     pub(super) fn note_lost_grants(&mut self, now: UnixMillis) -> Result<(), S::Error> {
         let has_client_credentials = self.settings.has_client_credentials;
-        let lost =
-            self.grants.iter().filter(|(_, grant)| grant.is_lost(has_client_credentials, now));
+        let is_lost =
+            |grant: &Grant| grant.ends_at(has_client_credentials).is_some_and(|at| at <= now);
+        let lost = self.grants.iter().filter(|(_, grant)| is_lost(grant));
         let lost: Vec<String> = lost.map(|(app, _)| app.clone()).collect();
         for app in lost {
             if let Some(grant) = self.grants.get_mut(&app) {

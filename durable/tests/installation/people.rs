@@ -64,6 +64,9 @@ fn it_is_told_why_nobody_can_be_known() {
     desk.linear.revoke_refresh();
     desk.wait(20 * 3_600_000);
     desk.drain();
+    // The token that it has is still good.
+    ask(&mut desk);
+    desk.wait(4 * 3_600_000);
     assert_eq!(code(&mut desk), ErrorCode::NeedsSignIn);
     desk.revoked("client-id");
     assert_eq!(code(&mut desk), ErrorCode::OrganizationNotInstalled);
