@@ -90,6 +90,8 @@ pub struct Installation<S> {
     outbox: Outbox,
     parked: BTreeMap<EventId, Vec<Parked>>,
     people: BTreeMap<UserId, (UnixMillis, Person)>,
+    /// Whom Linear is being asked about, and since when.
+    asked: BTreeMap<UserId, UnixMillis>,
     sweep_at: Option<UnixMillis>,
     last_request: u64,
     batches_from: UnixMillis,
@@ -114,6 +116,7 @@ impl<S: InstallationStorage> Installation<S> {
             outbox: Outbox::default(),
             parked: BTreeMap::new(),
             people: BTreeMap::new(),
+            asked: BTreeMap::new(),
             sweep_at: sweep_at.and_then(|text| text.parse().ok()).map(UnixMillis::new),
             storage,
             // An answer to a request of before must fit none of this value's.
