@@ -93,7 +93,7 @@ impl DurableObject for InstallationObject {
                 core.told_of_end(&told)?;
                 Ok(received())
             }),
-            "/status" => return self.answer(self.with_core(|core| Ok(core.status(host::now())?))),
+            "/status" => return self.answer(self.with_core(|core| Ok(core.status(host::now())))),
             "/given-up" => {
                 return self.answer(self.with_core(|core| Ok(core.given_up(host::now())?)));
             }
@@ -196,7 +196,7 @@ impl InstallationObject {
         if self.core.borrow().is_none() {
             return;
         }
-        match self.with_core(|core| Ok(core.news(host::now())?)) {
+        match self.with_core(|core| Ok(core.news(host::now()))) {
             Ok(news) => {
                 metrics::record(|delta| delta.merge(news.delta));
                 if news.is_urgent || metrics::is_flush_due() {

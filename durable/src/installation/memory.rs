@@ -17,6 +17,7 @@ type Rows = BTreeMap<(InstallationRow, String), (String, Option<UnixMillis>)>;
 pub struct MemoryInstallation {
     rows: Rc<RefCell<Rows>>,
     writes: Rc<Cell<u64>>,
+    listings: Rc<Cell<u64>>,
     writes_until_fault: Rc<Cell<Option<u64>>>,
     fault_lands: Rc<Cell<bool>>,
 }
@@ -41,6 +42,11 @@ impl MemoryInstallation {
     /// Row writes so far, deletes included.
     pub fn rows_written(&self) -> u64 {
         self.writes.get()
+    }
+
+    /// How often all rows of a kind were read so far.
+    pub fn listings(&self) -> u64 {
+        self.listings.get()
     }
 
     /// Everything that is stored, as text: to look for what must not be there.
@@ -77,6 +83,7 @@ impl InstallationStorage for MemoryInstallation {
     type Error = StorageFault;
 
     fn all(&self, kind: InstallationRow) -> Result<Vec<(String, String)>, StorageFault> {
+        self.listings.set(self.listings.get() + 1);
         let rows = self.rows.borrow();
         let of_kind = rows.iter().filter(|((found, _), _)| *found == kind);
         Ok(of_kind.map(|((_, key), (text, _))| (key.clone(), text.clone())).collect())

@@ -196,7 +196,7 @@ impl Desk {
     }
 
     pub(crate) fn status(&self) -> InstallationStatus {
-        self.core.status(self.now).unwrap()
+        self.core.status(self.now)
     }
 
     pub(crate) fn wait(&mut self, milliseconds: u64) {
