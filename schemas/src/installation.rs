@@ -90,6 +90,24 @@ pub struct ReportCommand {
     /// How the handler ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// It has failed, and the event is given to a machine once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_retried: bool,
+}
+
+/// `/abandoned`: no machine has finished an event, and none is given it any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abandoned {
+    /// Which event.
+    pub event: EventId,
+    /// How often it was given to a machine.
+    pub attempts: u32,
+    /// The display name of the machine that had it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<String>,
+    /// What that machine said, if it said why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// `/activity`: what a machine wants shown in an agent session.

@@ -79,6 +79,9 @@ impl DurableObject for InstallationObject {
             "/report" => self.command(&body, |core, report| {
                 core.report(&report, host::now()).map(|()| received())
             }),
+            "/abandoned" => self.command(&body, |core, abandoned| {
+                core.abandoned(&abandoned, host::now()).map(|()| received())
+            }),
             "/activity" => self.command(&body, |core, activity| {
                 core.activity(&activity, host::now(), &mut host::random_bytes)
             }),

@@ -1,15 +1,15 @@
 //! What events and machines say.
 
 use relay_schemas::{
-    ActivityCommand, ActivityReply, Announce, Announcement, AnsweredIn, ErrorCode, EventId,
-    Problem, ReportCommand, ReportStatus, UnixMillis,
+    Abandoned, ActivityCommand, ActivityReply, Announce, Announcement, AnsweredIn, ErrorCode,
+    EventId, Problem, ReportCommand, ReportStatus, UnixMillis,
     limits::{OUTBOX_BYTES_MAX, OUTBOX_CALLS_MAX, PARKED_MS, PARKED_REPORTS_MAX, SPEAK_MS_MAX},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     Installation, InstallationError, Random,
-    answers::{AnnouncedEvent, activity_call_id},
+    answers::{AnnouncedEvent, activity_call_id, is_retried},
     call::StandIn,
     not_installed,
     storage::{InstallationRow, InstallationStorage},
@@ -187,6 +187,7 @@ impl<S: InstallationStorage> Installation<S> {
     ) -> Outcome<(), S> {
         let word = match report.status {
             ReportStatus::Processing => Word::Progress(report.event),
+            ReportStatus::Failed if is_retried(report) => Word::Progress(report.event),
             ReportStatus::Completed | ReportStatus::Failed => Word::End,
         };
         if let Some(mut wanted) = event.answer(report, now) {
@@ -195,6 +196,20 @@ impl<S: InstallationStorage> Installation<S> {
             self.want(wanted, about, now)?;
         }
         self.cancel_stand_ins(event, word)
+    }
+
+    /// No machine has finished an event that Linear may wait for.
+    pub fn abandoned(&mut self, abandoned: &Abandoned, now: UnixMillis) -> Outcome<(), S> {
+        let key = abandoned.event.to_string();
+        let Some(event) = self.read::<AnnouncedEvent>(InstallationRow::Event, &key)? else {
+            return Ok(());
+        };
+        self.require_room()?;
+        if let Some(mut wanted) = event.abandon(abandoned, now) {
+            wanted.first_after = self.first_word_of(&event);
+            self.want(wanted, (event.app.as_str(), abandoned.event, event.lane()), now)?;
+        }
+        self.cancel_stand_ins(&event, Word::End)
     }
 
     /// What a machine wants shown. Gives back the id that it has at Linear.

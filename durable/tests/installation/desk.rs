@@ -87,6 +87,7 @@ pub(crate) fn report(number: u8, status: ReportStatus, message: Option<&str>) ->
         error: None,
         duration_ms: None,
         exit_code: None,
+        is_retried: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use relay_durable::InstallationRow;
 use relay_schemas::{
-    ActivityCommand, ActivityReply, Announcement, ErrorCode, ReportCommand, ReportStatus,
+    Abandoned, ActivityCommand, ActivityReply, Announcement, ErrorCode, ReportCommand, ReportStatus,
 };
 use serde_json::json;
 
@@ -38,6 +38,63 @@ fn a_report_becomes_an_activity() {
     check(&ReportCommand { error: Some("why".into()), ..failed.clone() }, error("why"));
     let silent = ReportCommand { message: None, exit_code: Some(3), ..failed };
     check(&silent, error("The handler on `laptop` failed with exit code 3."));
+}
+
+#[test]
+fn what_is_tried_again_has_not_failed_yet() {
+    let mut desk = Desk::new();
+    let failed = report(1, ReportStatus::Failed, Some("no space"));
+    let retried = ReportCommand { is_retried: true, ..failed.clone() };
+    desk.announce(created(1, "s", &["laptop"]));
+    desk.report(&retried);
+    let call = desk.effect();
+    assert_eq!(variables(&call)["input"]["content"]["type"], "thought");
+    desk.perform(&call);
+    desk.report(&retried);
+    // The same machine has it again, and for the last time.
+    desk.report(&failed);
+    desk.drain();
+    desk.check(&["It is tried again. On `laptop` it has failed: no space", "no space"]);
+    // In a thread only the end is told.
+    desk.announce(mention(2));
+    desk.report(&ReportCommand { event: event(2), ..retried });
+    assert_eq!(desk.effects(), []);
+}
+
+#[test]
+fn what_no_machine_finishes_ends_with_an_error() {
+    let abandoned = |number, attempts, edge: Option<&str>, error: Option<&str>| Abandoned {
+        event: event(number),
+        attempts,
+        edge: edge.map(str::to_owned),
+        error: error.map(str::to_owned),
+    };
+    let mut desk = Desk::new();
+    let mut abandon = |announcement: Option<Announcement>, abandoned: Abandoned| {
+        if let Some(announcement) = announcement {
+            desk.announce(announcement);
+        }
+        desk.core.abandoned(&abandoned, desk.now).unwrap();
+        let effects = desk.effects();
+        effects.iter().for_each(|effect| desk.perform(effect));
+        effects.first().map(|effect| variables(effect)["input"].take())
+    };
+    let error = abandon(Some(created(1, "s", &["laptop"])), abandoned(1, 3, Some("laptop"), None));
+    let body = "This was tried 3 times, the last time on `laptop`, and no machine has finished it. \
+                It is given up.";
+    assert_eq!(error.unwrap()["content"], json!({"type": "error", "body": body}));
+    // Told again, of an event that nobody has heard of, in a thread.
+    assert_eq!(abandon(None, abandoned(1, 3, Some("laptop"), None)), None);
+    assert_eq!(abandon(None, abandoned(9, 3, None, None)), None);
+    let comment = abandon(Some(mention(2)), abandoned(2, 1, None, Some("no space"))).unwrap();
+    let body = "This was tried once, and no machine has finished it. It is given up. no space";
+    assert_eq!((&comment["body"], &comment["parentId"]), (&json!(body), &json!("root")));
+    // A machine has answered, and only its report is missing.
+    desk.announce(created(3, "t", &["laptop"]));
+    desk.activity(&activity(3, "", json!({"type": "response", "body": "Here."})));
+    desk.drain();
+    desk.core.abandoned(&abandoned(3, 3, None, None), desk.now).unwrap();
+    assert_eq!(desk.effects(), []);
 }
 
 #[test]
