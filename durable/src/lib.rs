@@ -6,6 +6,8 @@
 
 mod assignment;
 mod command;
+#[cfg(feature = "test-util")]
+mod counted_writes;
 mod device;
 mod directory;
 mod health;
