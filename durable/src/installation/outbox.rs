@@ -57,6 +57,12 @@ impl Gate {
     }
 }
 
+/// A call that has failed and waits for its next attempt, and since when an answer waits behind it.
+struct Obstacle {
+    number: u64,
+    since: Option<UnixMillis>,
+}
+
 /// The call at the head of its lane, and how urgent what waits behind it is.
 struct Head {
     number: u64,
@@ -124,7 +130,7 @@ impl Outbox {
     /// Calls that have failed and wait for their next attempt while an answer waits behind them, and
     /// since when it does.
     pub(super) fn holding_up(&self, now: UnixMillis) -> Vec<(u64, UnixMillis)> {
-        let mut lanes: BTreeMap<(&str, &str), Option<(u64, Option<UnixMillis>)>> = BTreeMap::new();
+        let mut lanes: BTreeMap<(&str, &str), Option<Obstacle>> = BTreeMap::new();
         for (number, waiting) in &self.calls {
             let call = &waiting.call;
             let has_failed = call.attempts > 0 && call.not_before > now;
@@ -132,14 +138,15 @@ impl Outbox {
                 continue;
             }
             let is_in_the_way = waiting.request.is_none() && has_failed && !call.is_answer();
-            let head = is_in_the_way.then_some((*number, None));
-            if let Some((_, since @ None)) = lanes.entry(call.lane()).or_insert(head)
+            let head = is_in_the_way.then_some(Obstacle { number: *number, since: None });
+            if let Some(obstacle) = lanes.entry(call.lane()).or_insert(head)
                 && call.is_answer()
             {
-                *since = Some(call.made_at);
+                obstacle.since.get_or_insert(call.made_at);
             }
         }
-        lanes.into_values().flatten().filter_map(|(number, since)| Some((number, since?))).collect()
+        let obstacles = lanes.into_values().flatten();
+        obstacles.filter_map(|obstacle| Some((obstacle.number, obstacle.since?))).collect()
     }
 
     /// What waits behind a call of the same lane goes first.
