@@ -39,7 +39,7 @@ pub(crate) async fn report(call: &mut Call) -> Result<Response, Problem> {
             error: report.error,
             duration_ms: report.duration_ms,
             exit_code: report.exit_code,
-            is_retried: false,
+            is_retried: reply.retried,
         };
         installation_client::report(&call.env, &stream.organization, &report).await?;
     }

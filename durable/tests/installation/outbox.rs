@@ -153,6 +153,7 @@ fn an_answer_waits_a_minute_for_a_thought_that_fails() {
     desk.reload();
     fail(&mut desk, NOW + 660_000);
     assert_eq!((desk.status().outbox.waiting, desk.linear.made.len()), (3, 0));
+    assert_eq!(desk.core.next_alarm(desk.now), Some(NOW + 660_000));
     desk.now = NOW + 660_000;
     desk.drain();
     // The second has not failed yet, and comes before the answer.
