@@ -115,7 +115,7 @@ impl DurableObject for InstallationObject {
         let is_configured = settings.is_ok_and(|settings| settings.linear.is_some());
         if !is_configured {
             // Nothing can be done before the next deployment, and the next command sets an alarm.
-            self.clock.borrow_mut().forget_alarm();
+            self.clock.borrow_mut().reset();
             return Response::empty();
         }
         let next = self.clock.borrow_mut().begin(host::now());
@@ -236,7 +236,7 @@ impl InstallationObject {
         let delay_ms = at.since_ms(host::now()).max(1);
         let set = self.state.storage().set_alarm(Duration::from_millis(delay_ms)).await;
         if set.is_err() {
-            self.clock.borrow_mut().forget_alarm();
+            self.clock.borrow_mut().reset();
         }
         set
     }

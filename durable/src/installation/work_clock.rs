@@ -65,8 +65,9 @@ impl WorkClock {
         next
     }
 
-    /// The alarm was not set, or says nothing any more.
-    pub fn forget_alarm(&mut self) {
-        self.alarm = None;
+    /// An alarm could not be set, or there is nothing it could do: nobody is at work, and what comes
+    /// next sets one.
+    pub fn reset(&mut self) {
+        *self = Self::default();
     }
 }

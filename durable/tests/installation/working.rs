@@ -46,8 +46,12 @@ fn an_alarm_is_set_only_when_it_must_come_earlier() {
     assert_eq!(clock.wake(Some(NOW + 499), NOW), Wake::Alarm(NOW + 499));
     // One that should have come, and hasn't, is set again; so is one that could not be set.
     assert_eq!(clock.wake(Some(NOW + 600), NOW + 499), Wake::Alarm(NOW + 600));
-    clock.forget_alarm();
+    clock.reset();
     assert_eq!(clock.wake(Some(NOW + 600), NOW + 499), Wake::Alarm(NOW + 600));
+    // Work that could not set its alarm has not begun.
+    clock.begin(NOW);
+    clock.reset();
+    assert_eq!(clock.wake(Some(NOW), NOW), Wake::Alarm(NOW));
     // Work without a sign for so long is taken to be gone.
     clock.begin(NOW);
     clock.go_on(NOW + 5_000);
