@@ -58,9 +58,14 @@ pub struct Load {
 }
 
 impl Load {
-    /// Whether it may be given more.
-    pub fn has_room(self) -> bool {
-        self.unreported < ASSIGNMENT_WINDOW && self.open < ASSIGNED_PER_EDGE_MAX
+    /// Whether it may be given more, for a reader that works on so many at once. One that has not
+    /// said has a window of those that it has yet to begin.
+    pub fn has_room(self, capacity: Option<u32>) -> bool {
+        let is_within = match capacity {
+            Some(capacity) => self.open < capacity as usize,
+            None => self.unreported < ASSIGNMENT_WINDOW,
+        };
+        is_within && self.open < ASSIGNED_PER_EDGE_MAX
     }
 }
 

@@ -84,7 +84,8 @@ pub struct Replay {
 impl Replay {
     /// A reader that the object has sent to history, with its opening frames waiting.
     pub fn new(connect: Connect, offer: HistoryOffer) -> Self {
-        let bounds = Bounds { cursor: offer.after, oldest: offer.oldest, tail: offer.tail };
+        let bounds =
+            Bounds { cursor: offer.after, oldest: offer.oldest, tail: offer.tail, mode: None };
         let opening = opening_lines(&connect, &bounds, offer.gap.as_ref());
         let n = connect.resume.map_or(0, |resume| resume.n);
         let position = Position { cursor: offer.after, tail: offer.tail, n };

@@ -11,8 +11,8 @@ use std::{
 
 use relay_schemas::{
     Append, AppendReply, ByeCode, ClientMessage, Connect, Cursor, Disposition, EdgeId, ErrorCode,
-    EventId, Gap, GapReason, MetricsDelta, NewEvent, OnGap, Open, Problem, Seq, StreamKey,
-    UnixMillis,
+    EventId, Gap, GapReason, MetricsDelta, MultiEdgeMode, NewEvent, OnGap, Open, Problem, Seq,
+    StreamKey, UnixMillis,
     limits::{CONNECTIONS_PER_EDGE_MAX, CONNECTIONS_PER_STREAM_MAX, CREDIT_BYTES},
 };
 
@@ -53,7 +53,8 @@ impl<S: LogStorage> Stream<S> {
         connections.values_mut().for_each(|subscription| subscription.go_back_to(log.tail()));
         let bounds = (log.sealed(), log.tail());
         let mut assignment = Assignment::load(log.storage(), settings.assignment(), bounds, now)?;
-        assignment.note_present(&assigning::present(&connections), now);
+        let is_assigned = assignment.rules().is_assigned();
+        assignment.note_present(&assigning::present(&connections, is_assigned), now);
         Ok(Self {
             log,
             connections,
@@ -272,6 +273,7 @@ impl<S: LogStorage> Stream<S> {
             cursor: self.log.cursor(resolved.after),
             oldest: self.log.cursor(self.log.trimmed()),
             tail: self.log.cursor(self.log.tail()),
+            mode: self.is_assigned().then_some(self.assignment.rules().mode),
         };
         opening_lines(connect, &bounds, gap.as_ref())
     }
@@ -410,6 +412,8 @@ pub(crate) struct Bounds {
     pub(crate) cursor: Cursor,
     pub(crate) oldest: Cursor,
     pub(crate) tail: Cursor,
+    /// How events are given to single machines, where they are.
+    pub(crate) mode: Option<MultiEdgeMode>,
 }
 
 /// The frames that a connection begins with; one that comes from history has had its `open`.
@@ -421,6 +425,8 @@ pub(crate) fn opening_lines(connect: &Connect, bounds: &Bounds, gap: Option<&Gap
         tail: bounds.tail,
         heartbeat_s: connect.heartbeat_s,
         credit: (!connect.dialect.is_bridged()).then_some(CREDIT_BYTES),
+        mode: bounds.mode.map(|mode| mode.as_str().to_owned()),
+        capacity: bounds.mode.and_then(|_| connect.capacity()),
     };
     let open = connect.resume.is_none().then(|| open.to_line());
     open.into_iter().chain(gap.map(Gap::to_line)).collect()

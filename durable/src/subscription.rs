@@ -40,6 +40,9 @@ pub struct Subscription {
     owed: BTreeSet<Seq>,
     #[serde(default)]
     has_said_bye: bool,
+    /// How many events its edge works on at once, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    capacity: Option<u32>,
 }
 
 /// What is sent to a reader in one go.
@@ -80,6 +83,7 @@ impl Subscription {
             position_told_at: UnixMillis::default(),
             owed: BTreeSet::new(),
             has_said_bye: false,
+            capacity: connect.capacity(),
         }
     }
 
@@ -147,6 +151,16 @@ impl Subscription {
     /// What the reader is sent.
     pub fn filter(&self) -> &ReadFilter {
         &self.filter
+    }
+
+    /// How many events its edge may have for it; `None` when it has not said.
+    pub(crate) fn capacity(&self) -> Option<u32> {
+        self.capacity
+    }
+
+    /// Whether it takes events of its own, where each is given to one edge: else it only watches.
+    pub(crate) fn takes_events(&self) -> bool {
+        self.capacity != Some(0)
     }
 
     /// Whether it may be sent an event that its edge is given.

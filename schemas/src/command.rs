@@ -259,9 +259,25 @@ pub struct Connect {
     /// Only what was sent to this app of Linear.
     #[serde(default)]
     pub app: Option<String>,
+    /// How many events the reader says it works on at once.
+    #[serde(default)]
+    pub capacity: Option<u32>,
+    /// Whether its credential lets it report: who can't is given nothing of its own.
+    #[serde(default = "may_report")]
+    pub may_report: bool,
+}
+
+/// Of a Worker that does not say.
+fn may_report() -> bool {
+    true
 }
 
 impl Connect {
+    /// How many events the reader may be given of its own; `None` when it has not said.
+    pub fn capacity(&self) -> Option<u32> {
+        if self.may_report { self.capacity } else { Some(0) }
+    }
+
     /// What the reader is sent.
     pub fn filter(&self) -> ReadFilter {
         ReadFilter {

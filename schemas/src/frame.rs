@@ -27,6 +27,13 @@ pub struct Open {
     /// On a WebSocket: bytes that may be sent before the reader must grant more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credit: Option<i64>,
+    /// Where each event is given to one machine at a time: by which mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// There: how many events this reader may have at once. It is given none with 0, which a
+    /// credential that can't report has; it hasn't said with `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u32>,
 }
 
 /// Says that the connection lives, and where it stands.
@@ -359,6 +366,8 @@ mod tests {
             tail: cursor(9),
             heartbeat_s: 15,
             credit: None,
+            mode: Some("sticky".into()),
+            capacity: Some(4),
         };
         assert!(matches!(Frame::parse(&open.to_line()), Ok(Frame::Open(read)) if read == open));
         let heartbeat = Heartbeat::new(cursor(3), cursor(9), 2, UnixMillis::new(5));

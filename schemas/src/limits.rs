@@ -226,6 +226,9 @@ pub const ASSIGNMENT_WINDOW: usize = 16;
 /// hold 16 KiB, and they are sent again on each new connection.
 pub const ASSIGNED_PER_EDGE_MAX: usize = 256;
 
+/// Events that a reader may say it works on at once.
+pub const CAPACITY_MAX: usize = ASSIGNED_PER_EDGE_MAX;
+
 /// Events of one stream that have been considered and are not finished. They are loaded when the
 /// object wakes, about 400 bytes each; beyond this, nothing further is considered.
 pub const ASSIGNMENT_OPEN_MAX: usize = 4_096;

@@ -1,5 +1,7 @@
 //! How leases end: by a report, by silence, by the edge's absence.
 
+use std::collections::BTreeSet;
+
 use relay_schemas::{
     Counter, EdgeId, ReportStatus, Seq, UnixMillis,
     limits::{ASSIGNMENT_ATTEMPTS_MAX, GIVE_UP_RETRY_MS, LEASE_MS_MAX},
@@ -68,6 +70,28 @@ impl Assignment {
                 self.leases.remove(&seq);
             }
         }
+        if status != ReportStatus::Processing {
+            self.note_freed(edge, now);
+        }
+    }
+
+    /// An edge has finished something: the time in which it is to begin what it has besides runs
+    /// from now. One row, only where something has waited behind.
+    fn note_freed(&mut self, edge: &EdgeId, now: UnixMillis) {
+        let has_more = |lease: &Lease| lease.is_unreported() && lease.edge() == Some(edge);
+        if !self.leases.values().any(has_more) {
+            return;
+        }
+        if let Some(record) = self.edges.get_mut(edge) {
+            record.freed_at = Some(now);
+            self.changes.edges.insert(edge.clone());
+        }
+    }
+
+    /// Those that work on something. What else they have waits behind it.
+    fn busy_edges(&self) -> BTreeSet<EdgeId> {
+        let processed = self.leases.values().filter(|lease| lease.is_processed());
+        processed.filter_map(|lease| lease.edge().cloned()).collect()
     }
 
     fn after_taking(&mut self, seq: Seq) {
@@ -78,43 +102,63 @@ impl Assignment {
     }
 
     /// When a lease ends by itself. While its edge works on it and is connected it lasts up to six
-    /// hours from its last report.
-    fn due_of(&self, lease: &Lease) -> Option<UnixMillis> {
+    /// hours from its last report. What its edge has yet to begin is due only while that one works
+    /// on nothing else: nobody is silent who is busy.
+    fn due_of(&self, lease: &Lease, busy: &BTreeSet<EdgeId>) -> Option<UnixMillis> {
         let LeaseState::Held { edge, sent_at, processing_at } = &lease.state else { return None };
-        let record = self.edges.get(edge);
-        if record.is_none_or(|record| record.has_ended) {
+        let Some(record) = self.edges.get(edge).filter(|record| !record.has_ended) else {
             return Some(UnixMillis::default());
+        };
+        match processing_at {
+            Some(processing_at) => {
+                let due = *processing_at + LEASE_MS_MAX;
+                let absent_until = record.gone_at.map(|gone_at| gone_at + self.rules.timeout_ms);
+                Some(absent_until.map_or(due, |absent_until| due.min(absent_until)))
+            }
+            None if busy.contains(edge) => None,
+            None => {
+                let idle_since = record.freed_at.map_or(*sent_at, |at| at.max(*sent_at));
+                Some(idle_since + self.rules.timeout_ms)
+            }
         }
-        let timeout_ms = self.rules.timeout_ms;
-        let Some(processing_at) = processing_at else { return Some(*sent_at + timeout_ms) };
-        let gone_at = record.and_then(|record| record.gone_at);
-        let due = *processing_at + LEASE_MS_MAX;
-        Some(gone_at.map_or(due, |gone_at| due.min(gone_at + timeout_ms)))
     }
 
     /// Takes events away from edges that are silent, or gone.
     pub fn expire(&mut self, now: UnixMillis) {
-        let is_due = |lease: &&Lease| self.due_of(lease).is_some_and(|due| due <= now);
-        let due: Vec<Seq> = self.leases.values().filter(is_due).map(|lease| lease.seq).collect();
-        for seq in due {
-            let Some(lease) = self.leases.get_mut(&seq) else { continue };
-            let Some(edge) = lease.edge().cloned() else { continue };
-            let record = self.edges.get_mut(&edge);
-            let is_there = record.filter(|record| record.gone_at.is_none() && !record.has_ended);
-            let (reason, result) = match is_there {
-                Some(_) => ("silence", "timeout"),
-                None => ("disconnected", "disconnect"),
-            };
-            self.counts.add(Counter::Assignments(result), 1);
-            if let Some(record) = is_there {
-                record.timeouts_in_a_row = record.timeouts_in_a_row.saturating_add(1);
-                self.changes.edges.insert(edge.clone());
+        // Who has lost what it worked on is busy no more.
+        loop {
+            let due = self.due(now);
+            if due.is_empty() {
+                break;
             }
-            take_away(lease, reason);
-            lease.late = Some(edge);
-            self.after_taking(seq);
+            due.into_iter().for_each(|seq| self.expire_one(seq));
         }
         self.seen_at = self.seen_at.max(now);
+    }
+
+    fn due(&self, now: UnixMillis) -> Vec<Seq> {
+        let busy = self.busy_edges();
+        let is_due = |lease: &&Lease| self.due_of(lease, &busy).is_some_and(|due| due <= now);
+        self.leases.values().filter(is_due).map(|lease| lease.seq).collect()
+    }
+
+    fn expire_one(&mut self, seq: Seq) {
+        let Some(lease) = self.leases.get_mut(&seq) else { return };
+        let Some(edge) = lease.edge().cloned() else { return };
+        let record = self.edges.get_mut(&edge);
+        let is_there = record.filter(|record| record.gone_at.is_none() && !record.has_ended);
+        let (reason, result) = match is_there {
+            Some(_) => ("silence", "timeout"),
+            None => ("disconnected", "disconnect"),
+        };
+        self.counts.add(Counter::Assignments(result), 1);
+        if let Some(record) = is_there {
+            record.timeouts_in_a_row = record.timeouts_in_a_row.saturating_add(1);
+            self.changes.edges.insert(edge.clone());
+        }
+        take_away(lease, reason);
+        lease.late = Some(edge);
+        self.after_taking(seq);
     }
 
     /// When something ends by itself, or somebody who is waited for is waited for no longer.
@@ -122,7 +166,8 @@ impl Assignment {
         if !self.rules.is_assigned() {
             return None;
         }
-        let leases = self.leases.values().filter_map(|lease| self.due_of(lease));
+        let busy = self.busy_edges();
+        let leases = self.leases.values().filter_map(|lease| self.due_of(lease, &busy));
         let is_giving_up = self.leases.values().any(|one| one.state == LeaseState::GivingUp);
         let give_up = is_giving_up.then(|| self.give_up_at.unwrap_or_default());
         let waits = self.head.until < tail

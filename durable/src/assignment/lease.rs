@@ -149,6 +149,11 @@ impl Lease {
         matches!(self.state, LeaseState::Held { processing_at: None, .. })
     }
 
+    /// Whether its edge has said that it works on it.
+    pub fn is_processed(&self) -> bool {
+        matches!(self.state, LeaseState::Held { processing_at: Some(_), .. })
+    }
+
     /// Whether its record is needed yet.
     pub fn is_open(&self) -> bool {
         self.state != LeaseState::GivenUp
@@ -210,6 +215,9 @@ pub struct EdgeRecord {
     /// Events in a row over which it fell silent.
     #[serde(default)]
     pub timeouts_in_a_row: u32,
+    /// When it last finished something while it had more to begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed_at: Option<UnixMillis>,
 }
 
 impl EdgeRecord {
@@ -222,6 +230,7 @@ impl EdgeRecord {
             gone_at: None,
             has_ended: false,
             timeouts_in_a_row: 0,
+            freed_at: None,
         }
     }
 }

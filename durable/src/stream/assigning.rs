@@ -17,12 +17,15 @@ use crate::{
     subscription::{Outgoing, Subscription},
 };
 
-/// Who is connected, and what each edge reads by its newest connection.
+/// Who is connected, and what each edge reads by its newest connection. Where each event is given
+/// to one edge, those that only watch are not there for any.
 pub(super) fn present(
     connections: &BTreeMap<ConnectionId, Subscription>,
+    is_assigned: bool,
 ) -> BTreeMap<&EdgeId, Present<'_>> {
     let mut newest: BTreeMap<&EdgeId, &Subscription> = BTreeMap::new();
-    for subscription in connections.values() {
+    let there = connections.values().filter(|one| !is_assigned || one.takes_events());
+    for subscription in there {
         let known = newest.entry(&subscription.edge).or_insert(subscription);
         if subscription.opened_at >= known.opened_at {
             *known = subscription;
@@ -45,7 +48,9 @@ impl<S: LogStorage> Stream<S> {
         let tail = self.log.tail();
         let resolved = Resolved { after: tail, fault: None, received_since: None };
         let mut subscription = Subscription::new(connect, tail, now);
-        subscription.owe(self.assignment.leased_to(&connect.edge));
+        if subscription.takes_events() {
+            subscription.owe(self.assignment.leased_to(&connect.edge));
+        }
         let mut lines = self.opening_lines(connect, &resolved, None);
         lines.extend(self.untold_signals((&connect.edge, &connect.allowed), tail, now));
         self.connections.insert(id, subscription);
@@ -64,7 +69,8 @@ impl<S: LogStorage> Stream<S> {
         if self.is_assigned() {
             commands.extend(self.end_expired(now));
         }
-        self.assignment.note_present(&present(&self.connections), now);
+        let is_assigned = self.is_assigned();
+        self.assignment.note_present(&present(&self.connections, is_assigned), now);
         if self.is_assigned() {
             self.assignment.expire(now);
             let mut round =

@@ -19,7 +19,9 @@ impl<S: LogStorage> Stream<S> {
         now: UnixMillis,
     ) -> Result<(Option<Dialect>, Vec<Command>), S::Error> {
         let Some(gone) = self.remove(id) else { return Ok((None, Vec::new())) };
-        let is_last = self.connections.values().all(|one| one.edge != gone.edge);
+        let takes = |one: &Subscription| one.takes_events() || !self.is_assigned();
+        let mut others = self.connections.values().filter(|one| one.edge == gone.edge);
+        let is_last = takes(&gone) && !others.any(takes);
         if is_last && !gone.dialect.is_bridged() && (says_end || gone.has_said_bye()) {
             self.assignment.note_end(&gone.edge, false, now);
         }
@@ -124,7 +126,8 @@ impl<S: LogStorage> Stream<S> {
         let mut gone = self.connections.remove(&id)?;
         self.touched.remove(&id);
         let owed = gone.take_owed();
-        let theirs = self.connections.iter_mut().filter(|(_, one)| one.edge == gone.edge);
+        let is_other = |one: &Subscription| one.edge == gone.edge && one.takes_events();
+        let theirs = self.connections.iter_mut().filter(|(_, one)| is_other(one));
         let newest = theirs.max_by_key(|(id, one)| (one.opened_at, **id));
         if let (Some((other, subscription)), false) = (newest, owed.is_empty()) {
             subscription.owe(owed);

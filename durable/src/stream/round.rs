@@ -48,7 +48,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
         now: UnixMillis,
     ) -> Self {
         let mut members: BTreeMap<EdgeId, Vec<ConnectionId>> = BTreeMap::new();
-        for (id, subscription) in connections.iter() {
+        for (id, subscription) in connections.iter().filter(|(_, one)| one.takes_events()) {
             members.entry(subscription.edge.clone()).or_default().push(*id);
         }
         let opened_at = |id: &ConnectionId| connections.get(id).map(|one| (one.opened_at, *id));
@@ -169,7 +169,8 @@ impl<'a, S: LogStorage> Round<'a, S> {
     /// Whether anybody may be given anything: without, events are left in the log.
     fn has_room(&self) -> bool {
         self.members.iter().any(|(edge, ids)| {
-            self.load(edge).has_room() && ids.iter().any(|id| self.connections[id].may_be_given())
+            let load = self.load(edge);
+            ids.iter().any(|id| may_be_given(&self.connections[id], load))
         })
     }
 
@@ -179,10 +180,10 @@ impl<'a, S: LogStorage> Round<'a, S> {
 
     /// The newest connection of an edge on which an event may be sent now.
     fn ready(&self, edge: &EdgeId, subject: &LeaseSubject) -> Option<ConnectionId> {
-        let ids = self.members.get(edge)?.iter();
+        let (ids, load) = (self.members.get(edge)?.iter(), self.load(edge));
         ids.copied().find(|id| {
             let subscription = &self.connections[id];
-            subscription.may_be_given() && subject.passes(subscription.filter())
+            may_be_given(subscription, load) && subject.passes(subscription.filter())
         })
     }
 
@@ -221,10 +222,14 @@ impl<'a, S: LogStorage> Round<'a, S> {
                 Candidate {
                     edge: edge.clone(),
                     open: load.open,
-                    has_room: load.has_room() && self.ready(edge, subject).is_some(),
+                    has_room: self.ready(edge, subject).is_some(),
                     is_healthy: self.assignment.is_healthy(edge),
                 }
             })
             .collect()
     }
+}
+
+fn may_be_given(subscription: &Subscription, load: Load) -> bool {
+    subscription.may_be_given() && load.has_room(subscription.capacity())
 }

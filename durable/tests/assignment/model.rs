@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use relay_durable::{ConnectionId, LeaseState, StreamSettings, test_storage::StorageFault};
 use relay_schemas::{
-    EdgeId, ErrorCode, MultiEdgeMode, NewEvent,
+    Connect, EdgeId, ErrorCode, MultiEdgeMode, NewEvent,
     ReportStatus::{self, Completed, Failed, Processing},
 };
 
@@ -23,10 +23,10 @@ const STEPS: usize = 250;
 const EDGES: u64 = 4;
 
 /// A small generator: the same seed gives the same schedule everywhere.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -144,7 +144,8 @@ impl Model {
         self.next_connection += 1;
         let id = self.next_connection;
         self.open.insert(id, name.clone());
-        let commands = self.relay.connect(id, &of_edge(&name));
+        let capacity = [None, Some(1), Some(3), Some(0)][self.dice.roll(4) as usize];
+        let commands = self.relay.connect(id, &Connect { capacity, ..of_edge(&name) });
         self.note(&commands);
     }
 

@@ -216,6 +216,8 @@ pub(crate) fn connect(dialect: Dialect, start: Start) -> Connect {
         allowed: KindFilter::default(),
         own: false,
         app: None,
+        capacity: None,
+        may_report: true,
     }
 }
 
