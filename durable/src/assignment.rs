@@ -10,6 +10,7 @@ mod ending;
 mod lease;
 mod letter;
 mod presence;
+mod range;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,6 +83,8 @@ pub struct Assignment {
     give_up_at: Option<UnixMillis>,
     /// Until when absences have been looked at.
     seen_at: UnixMillis,
+    /// Whether edges were forgotten since it was last looked whom events wait for.
+    has_forgotten: bool,
     /// What was counted and not yet told.
     pub(crate) counts: MetricsDelta,
 }
@@ -97,40 +100,39 @@ struct Changes {
 }
 
 impl Assignment {
-    /// Loads what is stored. A stream that has not been assigned so far begins at its tail: what
-    /// is before it was read by every edge. Everything up to `sealed` is finished.
+    /// Loads what is stored. An event keeps the rule under which it was appended: what is older
+    /// than the mode is read by everybody, and what single edges were to have they get, whatever
+    /// the mode is now. Everything up to `sealed` is finished, or was considered by nobody.
     pub fn load<S: LogStorage>(
         storage: &S,
         rules: AssignmentRules,
         (sealed, tail): (Seq, Seq),
         now: UnixMillis,
     ) -> Result<Self, S::Error> {
-        let head = storage.load_assigned()?;
+        let stored = storage.load_assigned()?;
+        let leases = match &stored {
+            Some(_) => storage.load_leases()?,
+            None => Vec::new(),
+        };
+        let holders = storage.load_holders()?.into_iter();
+        let edges = storage.load_edges()?.into_iter();
         let mut assignment = Self {
             rules,
-            head: head.clone().unwrap_or(AssignedHead { until: tail, last: None }),
-            leases: BTreeMap::new(),
-            holders: BTreeMap::new(),
-            edges: BTreeMap::new(),
+            head: stored.unwrap_or(AssignedHead::CLOSED),
+            leases: leases.into_iter().map(|lease| (lease.seq, lease)).collect(),
+            holders: holders.map(|holder| (holder.key.clone(), holder)).collect(),
+            edges: edges.map(|record| (record.edge.clone(), record)).collect(),
             changes: Changes::default(),
             give_up_at: None,
             seen_at: now,
+            has_forgotten: true,
             counts: MetricsDelta::default(),
         };
-        let is_assigned = rules.is_assigned();
-        assignment.changes.head = is_assigned && head.is_none();
-        assignment.changes.clears = !is_assigned && head.is_some();
-        if is_assigned {
-            let leases = storage.load_leases()?.into_iter();
-            assignment.leases = leases.map(|lease| (lease.seq, lease)).collect();
-        }
         // A lease may have landed without the head behind it.
         let last = assignment.leases.keys().next_back().copied().unwrap_or_default();
-        assignment.head.until = assignment.head.until.max(last).max(sealed);
-        let holders = storage.load_holders()?.into_iter();
-        assignment.holders = holders.map(|holder| (holder.key.clone(), holder)).collect();
-        let edges = storage.load_edges()?.into_iter();
-        assignment.edges = edges.map(|record| (record.edge.clone(), record)).collect();
+        assignment.head.until = assignment.head.until.max(last);
+        assignment.note_sealed(sealed);
+        assignment.follow_mode(tail);
         Ok(assignment)
     }
 
@@ -189,13 +191,6 @@ impl Assignment {
     /// The holders.
     pub fn holders(&self) -> &BTreeMap<String, Holder> {
         &self.holders
-    }
-
-    /// What may be sealed: nothing that somebody has yet to be given, or to finish.
-    pub fn sealable_until(&self) -> Seq {
-        let open = self.leases.values().find(|lease| lease.is_open());
-        let before = open.map_or(self.head.until, |lease| Seq::new(lease.seq.get() - 1));
-        before.min(self.head.until)
     }
 
     /// How many more events may be considered until others are finished.
@@ -363,32 +358,6 @@ impl Assignment {
             if is_at_hand {
                 self.leases.insert(seq, Lease::waiting(seq, lease.subject));
             }
-        }
-    }
-
-    /// Positions have changed: what is no longer in the hot tail is finished, or lost with it.
-    pub fn moved(&mut self, to: impl Fn(Seq) -> Option<Seq>, tail: Seq) {
-        if !self.rules.is_assigned() {
-            return;
-        }
-        self.changes.clears = true;
-        self.changes.head = true;
-        let next = to(self.head.until.next()).unwrap_or_else(|| tail.next());
-        self.head.until = Seq::new(next.get() - 1);
-        let leases = std::mem::take(&mut self.leases).into_values();
-        let moved = leases.filter_map(|lease| Some(Lease { seq: to(lease.seq)?, ..lease }));
-        self.leases = moved.map(|lease| (lease.seq, lease)).collect();
-        self.changes.leases = self.leases.keys().copied().collect();
-    }
-
-    /// Retention has passed up to here.
-    pub fn forget_until(&mut self, trimmed: Seq) {
-        let kept = self.leases.split_off(&trimmed.next());
-        let gone = std::mem::replace(&mut self.leases, kept);
-        self.changes.leases.extend(gone.into_keys());
-        if self.head.until < trimmed && self.rules.is_assigned() {
-            self.head.until = trimmed;
-            self.changes.head = true;
         }
     }
 }

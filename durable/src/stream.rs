@@ -1,5 +1,6 @@
 mod assigning;
 mod ending;
+mod reading;
 mod reports;
 mod round;
 mod signals;
@@ -10,17 +11,17 @@ use std::{
 };
 
 use relay_schemas::{
-    Append, AppendReply, ByeCode, ClientMessage, Connect, Cursor, Disposition, EdgeId, ErrorCode,
-    EventId, Gap, GapReason, MetricsDelta, MultiEdgeMode, NewEvent, OnGap, Open, Problem, Seq,
-    StreamKey, UnixMillis,
-    limits::{CONNECTIONS_PER_EDGE_MAX, CONNECTIONS_PER_STREAM_MAX, CREDIT_BYTES},
+    Append, AppendReply, ByeCode, ClientMessage, Connect, Disposition, EdgeId, ErrorCode, EventId,
+    MetricsDelta, NewEvent, Problem, Seq, StreamKey, UnixMillis,
+    limits::{CONNECTIONS_PER_EDGE_MAX, CONNECTIONS_PER_STREAM_MAX},
 };
 
+pub(crate) use self::reading::{Bounds, opening_lines};
 use self::round::Opening;
 use crate::{
     assignment::Assignment,
     command::{Command, Connected, ConnectionId, StreamError},
-    log::{Log, Resolved},
+    log::Log,
     sealing::{Sealing, StreamSettings},
     storage::LogStorage,
     subscription::{Outgoing, Subscription},
@@ -50,9 +51,16 @@ impl<S: LogStorage> Stream<S> {
         salt: u32,
     ) -> Result<Self, S::Error> {
         let log = Log::load(storage, now, salt)?;
-        connections.values_mut().for_each(|subscription| subscription.go_back_to(log.tail()));
         let bounds = (log.sealed(), log.tail());
         let mut assignment = Assignment::load(log.storage(), settings.assignment(), bounds, now)?;
+        for subscription in connections.values_mut() {
+            subscription.go_back_to(log.tail());
+            if !assignment.rules().is_assigned()
+                && let Some(position) = assignment.passing(subscription.position(), log.tail())
+            {
+                subscription.skip_to(position);
+            }
+        }
         let is_assigned = assignment.rules().is_assigned();
         assignment.note_present(&assigning::present(&connections, is_assigned), now);
         Ok(Self {
@@ -172,7 +180,7 @@ impl<S: LogStorage> Stream<S> {
                 ended.push((*id, End::History));
                 continue;
             } else {
-                subscription.catch_up(&self.log, &mut outgoing, now)?;
+                reading::read_on(&self.log, &self.assignment, subscription, &mut outgoing, now)?;
             }
             if subscription.is_slow(self.log.tail(), now) {
                 ended.push((*id, End::Bye(ByeCode::Slow)));
@@ -219,12 +227,9 @@ impl<S: LogStorage> Stream<S> {
         }
         self.require_few_connections(&connect.edge)?;
         self.make_used(&connect.stream)?;
-        if self.is_assigned() {
-            return Ok(self.connect_assigned(id, connect, now)?);
-        }
-        let resolved = self.resolve(&connect.start, connect.on_gap)?;
+        let resolved = self.start_of(connect)?;
         if resolved.after < self.log.sealed() {
-            return Ok(Connected::History(self.offer_ascending(&resolved)?));
+            return Ok(Connected::History(self.offer_to_reader(&resolved)?));
         }
         let mut subscription = Subscription::new(connect, resolved.after, now);
         let gap = self.gap(&resolved);
@@ -232,12 +237,10 @@ impl<S: LogStorage> Stream<S> {
         let mut lines = self.opening_lines(connect, &resolved, gap);
         lines.extend(self.untold_signals((&connect.edge, &connect.allowed), resolved.after, now));
         let mut outgoing = Outgoing::with_lines(lines);
-        subscription.catch_up(&self.log, &mut outgoing, now)?;
-        self.delivered_unreported += outgoing.webhooks;
-        let mut commands = Vec::new();
-        push_messages(&self.log, id, &mut subscription, outgoing, now, &mut commands);
+        reading::join(&self.assignment, &mut subscription);
+        reading::read_on(&self.log, &self.assignment, &mut subscription, &mut outgoing, now)?;
         self.connections.insert(id, subscription);
-        commands.extend(self.settle(Opening::default(), now)?);
+        let commands = self.settle(Opening::of(id, outgoing), now)?;
         Ok(Connected::Live { resumed_from, commands })
     }
 
@@ -250,67 +253,6 @@ impl<S: LogStorage> Stream<S> {
             ErrorCode::ConnectionsTooMany,
             format!("an edge has at most {CONNECTIONS_PER_EDGE_MAX} connections to a stream"),
         )))
-    }
-
-    /// What a reader is told of a position that can't be followed.
-    pub(crate) fn gap(&self, resolved: &Resolved) -> Option<Gap> {
-        let (reason, requested) = resolved.fault.clone()?;
-        Some(Gap {
-            requested,
-            resumed_from: self.log.cursor(resolved.after),
-            oldest: self.log.cursor(self.log.trimmed()),
-            reason,
-        })
-    }
-
-    fn opening_lines(
-        &self,
-        connect: &Connect,
-        resolved: &Resolved,
-        gap: Option<Gap>,
-    ) -> Vec<String> {
-        let bounds = Bounds {
-            cursor: self.log.cursor(resolved.after),
-            oldest: self.log.cursor(self.log.trimmed()),
-            tail: self.log.cursor(self.log.tail()),
-            mode: self.is_assigned().then_some(self.assignment.rules().mode),
-        };
-        opening_lines(connect, &bounds, gap.as_ref())
-    }
-
-    /// Where to start, or why that can't be.
-    pub(crate) fn resolve(
-        &self,
-        start: &relay_schemas::Start,
-        on_gap: OnGap,
-    ) -> Result<Resolved, StreamError<S::Error>> {
-        let resolved = self.log.resolve(start)?;
-        match (&resolved.fault, on_gap) {
-            (Some((reason, _)), OnGap::Error) => {
-                Err(StreamError::Refused(self.gap_problem(*reason)))
-            }
-            _ => Ok(resolved),
-        }
-    }
-
-    fn gap_problem(&self, reason: GapReason) -> Problem {
-        let (code, message) = match reason {
-            GapReason::Trimmed => {
-                (ErrorCode::CursorTrimmed, "events after this cursor are no longer kept")
-            }
-            GapReason::EpochChanged => (
-                ErrorCode::CursorEpochChanged,
-                "the cursor is of another incarnation of the stream",
-            ),
-            GapReason::Future => (ErrorCode::CursorFuture, "the cursor is after the newest event"),
-            GapReason::Lost => {
-                (ErrorCode::CursorTrimmed, "events after this cursor were lost in the store")
-            }
-            GapReason::Invalid => (ErrorCode::CursorInvalid, "this is not a cursor of this stream"),
-        };
-        Problem::new(code, message)
-            .with("oldest", self.log.cursor(self.log.trimmed()))
-            .with("tail", self.log.cursor(self.log.tail()))
     }
 
     /// A text message of a reader: more credit.
@@ -327,21 +269,15 @@ impl<S: LogStorage> Stream<S> {
         match serde_json::from_str(text) {
             Ok(ClientMessage::Credit { bytes }) if bytes > 0 => {
                 subscription.grant(bytes);
-                if self.assignment.rules().is_assigned() {
-                    self.touched.insert(id);
-                    return self.settle(Opening::default(), now);
-                }
-                if subscription.is_in_history(&self.log) {
+                let is_common = !self.assignment.is_single(subscription.position().next());
+                if is_common && subscription.is_in_history(&self.log) {
                     let mut commands = self.send_to_history(id);
                     commands.extend(self.settle(Opening::default(), now)?);
                     return Ok(commands);
                 }
                 let mut outgoing = Outgoing::default();
-                subscription.catch_up(&self.log, &mut outgoing, now)?;
-                self.delivered_unreported += outgoing.webhooks;
-                let mut commands = Vec::new();
-                push_messages(&self.log, id, subscription, outgoing, now, &mut commands);
-                Ok(commands)
+                reading::read_on(&self.log, &self.assignment, subscription, &mut outgoing, now)?;
+                self.settle(Opening::of(id, outgoing), now)
             }
             Ok(ClientMessage::Bye {}) => {
                 subscription.says_bye();
@@ -405,31 +341,6 @@ pub(crate) fn event_unknown<E: std::fmt::Display>() -> StreamError<E> {
 enum End {
     Bye(ByeCode),
     History,
-}
-
-/// The positions that a reader is told at the beginning.
-pub(crate) struct Bounds {
-    pub(crate) cursor: Cursor,
-    pub(crate) oldest: Cursor,
-    pub(crate) tail: Cursor,
-    /// How events are given to single machines, where they are.
-    pub(crate) mode: Option<MultiEdgeMode>,
-}
-
-/// The frames that a connection begins with; one that comes from history has had its `open`.
-pub(crate) fn opening_lines(connect: &Connect, bounds: &Bounds, gap: Option<&Gap>) -> Vec<String> {
-    let open = Open {
-        cursor: bounds.cursor,
-        epoch: bounds.cursor.epoch,
-        oldest: bounds.oldest,
-        tail: bounds.tail,
-        heartbeat_s: connect.heartbeat_s,
-        credit: (!connect.dialect.is_bridged()).then_some(CREDIT_BYTES),
-        mode: bounds.mode.map(|mode| mode.as_str().to_owned()),
-        capacity: bounds.mode.and_then(|_| connect.capacity()),
-    };
-    let open = connect.resume.is_none().then(|| open.to_line());
-    open.into_iter().chain(gap.map(Gap::to_line)).collect()
 }
 
 fn offer_fresh<S: LogStorage>(

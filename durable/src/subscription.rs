@@ -209,21 +209,28 @@ impl Subscription {
         self.credit_bytes > 0 && self.position.max(log.trimmed()) < log.sealed()
     }
 
-    /// Reads on from the hot tail until the tail or the end of the credit.
+    /// Reads on from the hot tail until a position or the end of the credit.
     pub fn catch_up<S: LogStorage>(
         &mut self,
         log: &Log<S>,
+        until: Seq,
         outgoing: &mut Outgoing,
         now: UnixMillis,
     ) -> Result<(), S::Error> {
-        if self.credit_bytes > 0 {
+        if self.credit_bytes > 0 && self.position < until {
             self.pass_trimmed(log, outgoing);
-            log.read(self.position, &mut |seq, record| {
-                self.offer(log.cursor(seq), None, record, outgoing)
+            log.read(self.position, &mut |seq, record| match seq <= until {
+                true => self.offer(log.cursor(seq), None, record, outgoing),
+                false => ControlFlow::Break(()),
             })?;
         }
-        self.note_stall(log.tail(), now);
+        self.note_stall(until, now);
         Ok(())
+    }
+
+    /// Passes over what is not the reader's to read.
+    pub(crate) fn skip_to(&mut self, position: Seq) {
+        self.position = self.position.max(position);
     }
 
     /// Retention can overtake a reader that has no credit. It is told what is missing, as a

@@ -13,6 +13,7 @@ use crate::{
     record::BodyMode,
     segment::SegmentEntry,
     status::Report,
+    strategy::MultiEdgeMode,
     time::UnixMillis,
 };
 
@@ -318,6 +319,12 @@ pub struct HistoryOffer {
     pub gap: Option<Gap>,
     /// The first segments on the way, in the order of reading.
     pub segments: Vec<SegmentEntry>,
+    /// The reader reads only up to here in history: the object knows what it gets behind.
+    #[serde(default)]
+    pub until: Option<Seq>,
+    /// How events are given to single machines, where they are.
+    #[serde(default)]
+    pub mode: Option<MultiEdgeMode>,
 }
 
 /// Asks for a page.
@@ -442,6 +449,8 @@ mod tests {
             received_since: None,
             gap: None,
             segments: ranges.iter().map(entry).collect(),
+            until: None,
+            mode: None,
         }
     }
 

@@ -208,7 +208,8 @@ impl StreamObject {
         let settings = Settings::of(&self.env).map_err(StreamError::Refused)?;
         let storage = SqlLogStorage::open(self.state.storage().sql())?;
         let known = storage.load_head()?.and_then(|head| head.stream);
-        let settings = settings.streams_of(known.as_ref().or(stream));
+        let stream = known.as_ref().or(stream);
+        let settings = settings.streams_of(stream).of(stream);
         let mut sockets = BTreeMap::new();
         let mut connections = BTreeMap::new();
         for ws in self.state.get_websockets() {

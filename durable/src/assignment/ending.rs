@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use relay_schemas::{
     Counter, EdgeId, ReportStatus, Seq, UnixMillis,
-    limits::{ASSIGNMENT_ATTEMPTS_MAX, GIVE_UP_RETRY_MS, LEASE_MS_MAX},
+    limits::{ASSIGNMENT_ATTEMPTS_MAX, EDGE_REMEMBERED_MS, GIVE_UP_RETRY_MS, LEASE_MS_MAX},
 };
 
 use super::{Assignment, Lease, LeaseState};
@@ -34,7 +34,7 @@ impl Assignment {
     /// Where an edge stands with an event.
     pub fn standing(&self, seq: Seq, reporter: &EdgeId) -> Standing {
         let Some(lease) = self.leases.get(&seq) else {
-            let is_unassigned = self.rules.is_assigned() && seq > self.head.until;
+            let is_unassigned = self.is_single(seq) && seq > self.head.until;
             return if is_unassigned { Standing::Unassigned } else { Standing::NoLease };
         };
         match &lease.state {
@@ -92,6 +92,19 @@ impl Assignment {
     fn busy_edges(&self) -> BTreeSet<EdgeId> {
         let processed = self.leases.values().filter(|lease| lease.is_processed());
         processed.filter_map(|lease| lease.edge().cloned()).collect()
+    }
+
+    /// Nobody is left that reads a waiting event, nor expected: it stays in the log, or lies in the
+    /// dead letters when somebody has been given it.
+    pub fn pass_waiting(&mut self, seq: Seq) {
+        let Some(lease) = self.leases.get_mut(&seq) else { return };
+        self.changes.leases.insert(seq);
+        if lease.attempt == 0 {
+            self.leases.remove(&seq);
+        } else {
+            lease.state = LeaseState::GivingUp;
+            self.give_up_at = None;
+        }
     }
 
     fn after_taking(&mut self, seq: Seq) {
@@ -163,19 +176,22 @@ impl Assignment {
 
     /// When something ends by itself, or somebody who is waited for is waited for no longer.
     pub fn next_due(&self, tail: Seq) -> Option<UnixMillis> {
-        if !self.rules.is_assigned() {
+        if !self.is_at_work() {
             return None;
         }
         let busy = self.busy_edges();
         let leases = self.leases.values().filter_map(|lease| self.due_of(lease, &busy));
         let is_giving_up = self.leases.values().any(|one| one.state == LeaseState::GivingUp);
         let give_up = is_giving_up.then(|| self.give_up_at.unwrap_or_default());
-        let waits = self.head.until < tail
+        let waits = self.head.until < self.end(tail)
             || self.leases.values().any(|lease| lease.state == LeaseState::Waiting);
-        let away = self.edges.values().filter(|record| waits && !record.has_ended);
-        let away = away.filter_map(|record| Some(record.gone_at? + self.rules.timeout_ms));
-        let away = away.filter(|due| *due > self.seen_at);
-        leases.chain(give_up).chain(away).min()
+        let gone = self.edges.values().filter(|_| waits);
+        let gone = gone.filter_map(|record| Some((record.gone_at?, record.has_ended)));
+        let away = gone.clone().filter(|(_, has_ended)| !has_ended);
+        let away = away.map(|(gone_at, _)| gone_at + self.rules.timeout_ms);
+        let forgotten = gone.map(|(gone_at, _)| gone_at + EDGE_REMEMBERED_MS);
+        let absent = away.chain(forgotten).filter(|due| *due > self.seen_at);
+        leases.chain(give_up).chain(absent).min()
     }
 
     /// Events that are to go to the dead letters now; they are named again until that is done.

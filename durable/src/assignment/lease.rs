@@ -160,14 +160,20 @@ impl Lease {
     }
 }
 
-/// How far a stream's events have been considered.
+/// Which of a stream's events are given to single edges, and how far they have been considered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssignedHead {
-    /// Every event up to here has a lease, or is finished.
+    /// Events up to here are everybody's: each reader reads them from its cursor.
+    #[serde(default)]
+    pub from: Seq,
+    /// Every event behind that and up to here has a lease, or is finished.
     pub until: Seq,
     /// Who was given something last.
     #[serde(default)]
     pub last: Option<EdgeId>,
+    /// Events behind this are everybody's again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_at: Option<Seq>,
 }
 
 /// The edge that a session, or an issue, stays with.

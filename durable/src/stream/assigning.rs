@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relay_schemas::{Connect, EdgeId, EventId, NewEvent, Seq, UnixMillis};
+use relay_schemas::{EdgeId, EventId, NewEvent, Seq, UnixMillis};
 
 use super::{
     Stream,
@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     assignment::{Lease, Present, letter_of},
-    command::{Command, Connected, ConnectionId, GivenUp},
-    log::{Log, Resolved},
+    command::{Command, ConnectionId, GivenUp},
+    log::Log,
     rebuild::Rebuilt,
     storage::LogStorage,
     subscription::{Outgoing, Subscription},
@@ -38,26 +38,6 @@ pub(super) fn present(
 }
 
 impl<S: LogStorage> Stream<S> {
-    /// Opens a connection of an edge that is given events: at the tail, with what it has already.
-    pub(super) fn connect_assigned(
-        &mut self,
-        id: ConnectionId,
-        connect: &Connect,
-        now: UnixMillis,
-    ) -> Result<Connected, S::Error> {
-        let tail = self.log.tail();
-        let resolved = Resolved { after: tail, fault: None, received_since: None };
-        let mut subscription = Subscription::new(connect, tail, now);
-        if subscription.takes_events() {
-            subscription.owe(self.assignment.leased_to(&connect.edge));
-        }
-        let mut lines = self.opening_lines(connect, &resolved, None);
-        lines.extend(self.untold_signals((&connect.edge, &connect.allowed), tail, now));
-        self.connections.insert(id, subscription);
-        let commands = self.settle(Opening::of(id, Outgoing::with_lines(lines)), now)?;
-        Ok(Connected::Live { resumed_from: None, commands })
-    }
-
     /// The end of every call that may have changed something: notes who is there, takes events
     /// away from those who are silent or gone, gives out what may be given, and stores all that.
     pub(super) fn settle(
@@ -66,12 +46,13 @@ impl<S: LogStorage> Stream<S> {
         now: UnixMillis,
     ) -> Result<Vec<Command>, S::Error> {
         let mut commands = Vec::new();
-        if self.is_assigned() {
+        let is_at_work = self.assignment.is_at_work();
+        if is_at_work {
             commands.extend(self.end_expired(now));
         }
         let is_assigned = self.is_assigned();
         self.assignment.note_present(&present(&self.connections, is_assigned), now);
-        if self.is_assigned() {
+        if is_at_work {
             self.assignment.expire(now);
             let mut round =
                 Round::new(&self.log, &mut self.assignment, &mut self.connections, opening, now);
@@ -80,6 +61,8 @@ impl<S: LogStorage> Stream<S> {
             self.touched.extend(changed);
             self.push_round(outgoing, now, &mut commands);
             commands.extend(self.give_up(now)?);
+        } else {
+            self.push_round(opening.into_outgoing(), now, &mut commands);
         }
         for connection in std::mem::take(&mut self.touched) {
             commands.push(Command::Remember { connection });
@@ -123,6 +106,12 @@ impl<S: LogStorage> Stream<S> {
         self.assignment.store(self.log.storage_mut())
     }
 
+    /// What was sealed is finished, or everybody's from now on.
+    pub(crate) fn note_sealed(&mut self) -> Result<(), S::Error> {
+        self.assignment.note_sealed(self.log.sealed());
+        self.assignment.store(self.log.storage_mut())
+    }
+
     /// A new incarnation: leases of events in the hot tail go with them.
     pub(crate) fn move_leases(
         &mut self,
@@ -136,7 +125,7 @@ impl<S: LogStorage> Stream<S> {
         };
         let sealed = rebuilt.segments.last().map(|segment| segment.entry.last).unwrap_or_default();
         let tail = to(*hot.end()).unwrap_or(sealed);
-        self.assignment.moved(to, tail);
+        self.assignment.moved(to, (sealed, tail));
         self.assignment.store(self.log.storage_mut())
     }
 

@@ -88,7 +88,7 @@ impl<S: LogStorage> Stream<S> {
     /// The other edge that has finished an event, unless this one has too: a report may be sent
     /// again.
     fn finisher(&self, seq: Seq, edge: &EdgeId) -> Result<Option<EdgeId>, S::Error> {
-        if !self.is_assigned() {
+        if !self.assignment.is_single(seq) {
             return Ok(None);
         }
         let reports = self.log.storage().reports(seq)?;

@@ -25,6 +25,10 @@ impl Opening {
     pub(super) fn of(connection: ConnectionId, outgoing: Outgoing) -> Self {
         Self(BTreeMap::from([(connection, outgoing)]))
     }
+
+    pub(super) fn into_outgoing(self) -> BTreeMap<ConnectionId, Outgoing> {
+        self.0
+    }
 }
 
 pub(super) struct Round<'a, S> {
@@ -48,7 +52,9 @@ impl<'a, S: LogStorage> Round<'a, S> {
         now: UnixMillis,
     ) -> Self {
         let mut members: BTreeMap<EdgeId, Vec<ConnectionId>> = BTreeMap::new();
-        for (id, subscription) in connections.iter().filter(|(_, one)| one.takes_events()) {
+        // Who still reads what everybody reads comes to what is given to single edges later.
+        let takes = |one: &Subscription| one.takes_events() && one.position() >= assignment.from();
+        for (id, subscription) in connections.iter().filter(|(_, one)| takes(one)) {
             members.entry(subscription.edge.clone()).or_default().push(*id);
         }
         let opened_at = |id: &ConnectionId| connections.get(id).map(|one| (one.opened_at, *id));
@@ -73,6 +79,9 @@ impl<'a, S: LogStorage> Round<'a, S> {
 
     pub(super) fn run(&mut self) -> Result<(), S::Error> {
         self.send_owed()?;
+        if self.assignment.take_forgotten() {
+            self.pass_unwanted();
+        }
         for seq in self.assignment.waiting() {
             if !self.has_room() {
                 break;
@@ -80,6 +89,16 @@ impl<'a, S: LogStorage> Round<'a, S> {
             self.give_waiting(seq)?;
         }
         self.give_new()
+    }
+
+    /// Some events may have waited for an edge that is expected no longer.
+    fn pass_unwanted(&mut self) {
+        for seq in self.assignment.waiting() {
+            let Some(lease) = self.assignment.leases().get(&seq) else { continue };
+            if self.choose(&lease.subject, &lease.tried) == Choice::Nobody {
+                self.assignment.pass_waiting(seq);
+            }
+        }
     }
 
     fn send_owed(&mut self) -> Result<(), S::Error> {
@@ -132,9 +151,9 @@ impl<'a, S: LogStorage> Round<'a, S> {
         if !self.has_room() || room == 0 {
             return Ok(());
         }
-        let log = self.log;
+        let (log, end) = (self.log, self.assignment.end(self.log.tail()));
         log.read(self.assignment.until(), &mut |seq, record| {
-            if room == 0 || !self.has_room() {
+            if seq > end || room == 0 || !self.has_room() {
                 return ControlFlow::Break(());
             }
             room -= 1;

@@ -15,6 +15,7 @@ mod given_up;
 mod health;
 mod leases;
 mod model;
+mod modes;
 mod reports;
 mod signals;
 mod well;

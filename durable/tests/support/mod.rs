@@ -454,6 +454,12 @@ impl Relay {
                 .unwrap();
     }
 
+    /// The same with other settings: an operator has changed them.
+    pub(crate) fn reload_with(&mut self, settings: StreamSettings) {
+        self.settings = settings;
+        self.reload();
+    }
+
     fn before_step(&mut self) {
         if self.reloads_always && self.stream.log().is_used() {
             self.reload();
