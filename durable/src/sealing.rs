@@ -3,8 +3,8 @@ use relay_schemas::{
     Seq, StreamKey, UnixMillis,
     limits::{
         EDGE_REMEMBERED_MS, EDGE_TIMEOUT_DEFAULT_MS, HOT_TAIL_BYTES_MAX, RETENTION_DAYS_DEFAULT_MS,
-        SEAL_AGE_DEFAULT_S, SEAL_AGE_SHARE, SEAL_BYTES_DEFAULT, SEAL_READER_WAIT_MS, SEAL_RETRY_MS,
-        SEGMENTS_OFFERED_MAX,
+        SEAL_AGE_DEFAULT_S, SEAL_AGE_SHARE, SEAL_BYTES_DEFAULT, SEAL_LOOK_MS, SEAL_READER_WAIT_MS,
+        SEAL_RETRY_MS, SEGMENTS_OFFERED_MAX,
     },
 };
 use serde::Serialize;
@@ -124,9 +124,14 @@ impl<S: LogStorage> Stream<S> {
             return Ok(None);
         }
         let until = self.sealable_until(now);
+        if self.is_too_little(until, now)? {
+            self.sealing.retry_at = Some(now + SEAL_LOOK_MS);
+            return Ok(None);
+        }
         let segment = self.log_mut().next_segment_until(until)?;
         if segment.is_none() && self.assignment().is_at_work() {
             self.sealing.blocked_at = Some(self.assignment().sealable_until(self.log().tail()));
+            self.sealing.retry_at = Some(now + SEAL_LOOK_MS);
         } else if segment.is_none() {
             self.sealing.retry_at = Some(now + SEAL_READER_WAIT_MS.0);
         }
@@ -140,6 +145,20 @@ impl<S: LogStorage> Stream<S> {
         let until = self.assignment().sealable_until(self.log().tail());
         self.assignment().is_at_work()
             && (until <= self.log().sealed() || self.sealing.blocked_at == Some(until))
+    }
+
+    /// While edges have what follows, what is finished is left to become more, for a day.
+    fn is_too_little(&self, until: Seq, now: UnixMillis) -> Result<bool, S::Error> {
+        let log = self.log();
+        let age_ms = log.hot_since().map_or(0, |since| now.since_ms(since));
+        if until == log.tail() || log.plan().is_some() || age_ms >= self.settings.seal_age_ms {
+            return Ok(false);
+        }
+        // Whole rows are sealed.
+        let row = log.storage().first_after(until)?;
+        let after = row.map_or(until, |row| Seq::new(row.first.get() - 1));
+        let bytes = log.hot_bytes().saturating_sub(log.storage().bytes_after(after)?);
+        Ok(bytes < self.settings.seal_bytes / SEAL_AGE_SHARE)
     }
 
     /// A direct reader that has run out of credit for a moment keeps its rows: it would be sent to

@@ -75,6 +75,10 @@ pub const HOT_TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Waiting time in ms after sealing has failed: first, and at most; doubled each time.
 pub const SEAL_RETRY_MS: (u64, u64) = (2_000, 300_000);
 
+/// How often it is looked what can be sealed of a hot tail whose events are given to single edges:
+/// each finished one lets the next few be, and none is to become a segment of its own.
+pub const SEAL_LOOK_MS: u64 = 20_000;
+
 /// While a direct WebSocket reader has no credit, its rows are not sealed: how often that is looked
 /// at, and for how long it may last, in ms.
 pub const SEAL_READER_WAIT_MS: (u64, u64) = (1_000, 10_000);
@@ -232,6 +236,10 @@ pub const CAPACITY_MAX: usize = ASSIGNED_PER_EDGE_MAX;
 /// Events of one stream that have been considered and are not finished. They are loaded when the
 /// object wakes, about 400 bytes each; beyond this, nothing further is considered.
 pub const ASSIGNMENT_OPEN_MAX: usize = 4_096;
+
+/// How many of them may wait for edges that are away, so that those that are there are not kept
+/// waiting: what comes for absent ones beyond this goes to the dead letters.
+pub const ASSIGNMENT_ABSENT_MAX: usize = ASSIGNMENT_OPEN_MAX / 2;
 
 /// How often an event is given to an edge before it goes to the dead letters.
 pub const ASSIGNMENT_ATTEMPTS_MAX: u32 = 5;

@@ -97,14 +97,22 @@ impl Assignment {
     /// Nobody is left that reads a waiting event, nor expected: it stays in the log, or lies in the
     /// dead letters when somebody has been given it.
     pub fn pass_waiting(&mut self, seq: Seq) {
-        let Some(lease) = self.leases.get_mut(&seq) else { return };
-        self.changes.leases.insert(seq);
-        if lease.attempt == 0 {
-            self.leases.remove(&seq);
-        } else {
-            lease.state = LeaseState::GivingUp;
-            self.give_up_at = None;
+        match self.leases.get(&seq).map(|lease| lease.attempt) {
+            Some(0) => {
+                self.leases.remove(&seq);
+                self.changes.leases.insert(seq);
+            }
+            Some(_) => self.refuse_waiting(seq, "nobody is left that reads it"),
+            None => {}
         }
+    }
+
+    /// A waiting event goes to the dead letters.
+    pub fn refuse_waiting(&mut self, seq: Seq, reason: &str) {
+        let Some(lease) = self.leases.get_mut(&seq) else { return };
+        lease.failure = Some(reason.to_owned());
+        lease.state = LeaseState::GivingUp;
+        self.after_taking(seq);
     }
 
     fn after_taking(&mut self, seq: Seq) {
@@ -215,6 +223,8 @@ impl Assignment {
             lease.state = LeaseState::GivenUp;
             self.counts.add(Counter::Assignments("given_up"), 1);
             self.changes.leases.insert(seq);
+            // The next ones, if there are more than go at once.
+            self.give_up_at = None;
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use relay_schemas::{EdgeId, Seq, UnixMillis};
+use relay_schemas::{EdgeId, Seq, UnixMillis, limits::ASSIGNMENT_ABSENT_MAX};
 
 use super::assigning::read_one;
 use crate::{
@@ -40,6 +40,8 @@ pub(super) struct Round<'a, S> {
     loads: BTreeMap<EdgeId, Load>,
     outgoing: BTreeMap<ConnectionId, Outgoing>,
     changed: BTreeSet<ConnectionId>,
+    /// How many events wait for edges that are away, once it was counted.
+    absent: Option<usize>,
     now: UnixMillis,
 }
 
@@ -68,6 +70,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
             loads,
             outgoing: opening.0,
             changed: BTreeSet::new(),
+            absent: None,
             now,
         }
     }
@@ -167,6 +170,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
         match self.choose(&subject, &[]) {
             Choice::Nobody => self.assignment.pass(seq),
             Choice::Later => self.assignment.wait(seq, subject),
+            Choice::Absent => self.wait_for_absent(seq, subject),
             Choice::Edge(edge) => {
                 let connection = self.ready(&edge, &subject);
                 self.assignment.wait(seq, subject);
@@ -176,6 +180,26 @@ impl<'a, S: LogStorage> Round<'a, S> {
                 }
             }
         }
+    }
+
+    /// So many may wait that others still have room.
+    fn wait_for_absent(&mut self, seq: Seq, subject: LeaseSubject) {
+        let absent = self.absent.unwrap_or_else(|| self.count_absent());
+        self.absent = Some(absent + 1);
+        self.assignment.wait(seq, subject);
+        if absent >= ASSIGNMENT_ABSENT_MAX {
+            self.assignment.refuse_waiting(seq, "too many wait for absent edges");
+        }
+    }
+
+    fn count_absent(&self) -> usize {
+        let waiting = self.assignment.waiting();
+        if waiting.len() < ASSIGNMENT_ABSENT_MAX {
+            // Too few in any case, and each is looked at again in the next round.
+            return waiting.len();
+        }
+        let leases = waiting.iter().filter_map(|seq| self.assignment.leases().get(seq));
+        leases.filter(|one| self.choose(&one.subject, &one.tried) == Choice::Absent).count()
     }
 
     fn give(&mut self, seq: Seq, edge: &EdgeId) -> u32 {
@@ -221,7 +245,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
         }
         if candidates.is_empty() {
             return match self.assignment.is_expected(subject, self.now) {
-                true => Choice::Later,
+                true => Choice::Absent,
                 false => Choice::Nobody,
             };
         }

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backlog;
 mod capacity;
 mod choice;
 mod filters;

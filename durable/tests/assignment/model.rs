@@ -330,7 +330,12 @@ impl Model {
             let (_, commands) = self.relay.try_append(&[event(number)]).unwrap();
             self.note(&commands);
         }
-        for _ in 0..40 {
+        for _ in 0..400 {
+            if self.relay.stream.assignment().leases().is_empty()
+                && self.relay.stream.assignment().until() == self.relay.stream.log().tail()
+            {
+                break;
+            }
             self.relay.now = self.relay.now + TIMEOUT_MS;
             let commands = self.relay.alarm();
             self.note(&commands);
