@@ -7,28 +7,27 @@
 
 mod choice;
 mod ending;
+mod holding;
 mod lease;
 mod letter;
 mod presence;
 mod range;
+mod stops;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use relay_schemas::{
     Counter, EdgeId, EventId, MetricsDelta, MultiEdgeMode, Seq, UnixMillis,
-    limits::{
-        ASSIGNED_PER_EDGE_MAX, ASSIGNMENT_OPEN_MAX, ASSIGNMENT_WINDOW, EDGE_TIMEOUTS_MAX,
-        HOLDER_REFRESH_MS, HOLDER_REMEMBERED_MS,
-    },
+    limits::{ASSIGNED_PER_EDGE_MAX, ASSIGNMENT_OPEN_MAX, ASSIGNMENT_WINDOW, EDGE_TIMEOUTS_MAX},
 };
 
-pub(crate) use self::letter::letter_of;
 pub use self::{
     choice::{Candidate, Choice, choose, score},
     ending::Standing,
     lease::{AssignedHead, EdgeRecord, Holder, Lease, LeaseState, LeaseSubject, Stop, session_key},
     presence::Present,
 };
+pub(crate) use self::{ending::FAILED, letter::letter_of};
 use crate::storage::LogStorage;
 
 /// What an operator sets for assigning.
@@ -133,6 +132,7 @@ impl Assignment {
         assignment.head.until = assignment.head.until.max(last);
         assignment.note_sealed(sealed);
         assignment.follow_mode(tail);
+        assignment.take_earlier_stops();
         Ok(assignment)
     }
 
@@ -224,6 +224,12 @@ impl Assignment {
         waiting.map(|lease| lease.seq).collect()
     }
 
+    /// Those of them that may be given to somebody now.
+    pub fn givable(&self, now: UnixMillis) -> Vec<Seq> {
+        let givable = self.leases.values().filter(|lease| lease.may_be_given(now));
+        givable.map(|lease| lease.seq).collect()
+    }
+
     /// Who has been given something last.
     pub fn last_given(&self) -> Option<&EdgeId> {
         self.head.last.as_ref()
@@ -232,83 +238,6 @@ impl Assignment {
     /// Whether an edge has answered lately.
     pub fn is_healthy(&self, edge: &EdgeId) -> bool {
         self.edges.get(edge).is_none_or(|record| record.timeouts_in_a_row < EDGE_TIMEOUTS_MAX)
-    }
-
-    /// What stays together: the issue, else the session, else the event alone.
-    pub fn key_of(&self, subject: &LeaseSubject) -> String {
-        subject
-            .issue_key()
-            .or_else(|| subject.session_key())
-            .unwrap_or_else(|| subject.id.to_string())
-    }
-
-    /// The edges that an event is to stay with, the one that has its session first.
-    pub fn holders_of(&self, subject: &LeaseSubject, now: UnixMillis) -> Vec<EdgeId> {
-        let keys = self.keys_of(subject);
-        keys.iter().filter_map(|key| self.holder(key, now)).map(|one| one.edge.clone()).collect()
-    }
-
-    /// Who holds a session or an issue.
-    pub fn holder(&self, key: &str, now: UnixMillis) -> Option<&Holder> {
-        let holder = self.holders.get(key);
-        holder.filter(|holder| now.since_ms(holder.at) < HOLDER_REMEMBERED_MS)
-    }
-
-    fn keys_of(&self, subject: &LeaseSubject) -> Vec<String> {
-        let issue = subject.issue_key().filter(|_| self.rules.mode == MultiEdgeMode::Sticky);
-        subject.session_key().into_iter().chain(issue).collect()
-    }
-
-    /// Lets an edge hold what an event belongs to; one row for each at most once an hour.
-    pub fn hold(&mut self, subject: &LeaseSubject, edge: &EdgeId, now: UnixMillis) {
-        for key in self.keys_of(subject) {
-            self.hold_key(key, edge, now);
-        }
-    }
-
-    /// The same by its name.
-    pub fn hold_key(&mut self, key: String, edge: &EdgeId, now: UnixMillis) {
-        let is_known = self.holders.get(&key).is_some_and(|holder| {
-            holder.edge == *edge && now.since_ms(holder.at) < HOLDER_REFRESH_MS
-        });
-        if !is_known {
-            self.forget_holders(now);
-            self.changes.holders.insert(key.clone());
-            let holder = Holder { key: key.clone(), edge: edge.clone(), at: now, stop: None };
-            self.holders.insert(key, holder);
-        }
-    }
-
-    fn forget_holders(&mut self, now: UnixMillis) {
-        let is_old = |holder: &Holder| now.since_ms(holder.at) >= HOLDER_REMEMBERED_MS;
-        let old: Vec<String> = self
-            .holders
-            .values()
-            .filter(|holder| is_old(holder))
-            .map(|one| one.key.clone())
-            .collect();
-        for key in old {
-            self.holders.remove(&key);
-            self.changes.holders.insert(key);
-        }
-    }
-
-    /// Notes a stop for a holder that is away, or that it was told.
-    pub fn note_stop(&mut self, session: &str, stop: Option<Stop>) {
-        let key = session_key(session);
-        if let Some(holder) = self.holders.get_mut(&key)
-            && holder.stop != stop
-        {
-            holder.stop = stop;
-            self.changes.holders.insert(key);
-        }
-    }
-
-    /// The stops that an edge has yet to be told.
-    pub fn untold_stops(&self, edge: &EdgeId, now: UnixMillis) -> Vec<Stop> {
-        let theirs = self.holders.values().filter(|holder| holder.edge == *edge);
-        let recent = theirs.filter(|holder| now.since_ms(holder.at) < HOLDER_REMEMBERED_MS);
-        recent.filter_map(|holder| holder.stop.clone()).collect()
     }
 
     /// An event that is considered for the first time and has to wait.
@@ -331,6 +260,7 @@ impl Assignment {
         assert_eq!(lease.state, LeaseState::Waiting, "one edge has an event at a time");
         lease.attempt += 1;
         lease.late = None;
+        lease.paused_until = None;
         lease.state = LeaseState::Held { edge: edge.clone(), sent_at: now, processing_at: None };
         let (attempt, subject) = (lease.attempt, lease.subject.clone());
         self.counts.add(Counter::Assignments("given"), 1);

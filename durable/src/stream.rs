@@ -39,6 +39,8 @@ pub struct Stream<S> {
     pub(crate) sealing: Sealing,
     delivered_unreported: u64,
     losses_unreported: u64,
+    /// When it was last looked for direct connections whose pings have stopped.
+    pings_seen_at: UnixMillis,
 }
 
 impl<S: LogStorage> Stream<S> {
@@ -53,14 +55,7 @@ impl<S: LogStorage> Stream<S> {
         let log = Log::load(storage, now, salt)?;
         let bounds = (log.sealed(), log.tail());
         let mut assignment = Assignment::load(log.storage(), settings.assignment(), bounds, now)?;
-        for subscription in connections.values_mut() {
-            subscription.go_back_to(log.tail());
-            if !assignment.rules().is_assigned()
-                && let Some(position) = assignment.passing(subscription.position(), log.tail())
-            {
-                subscription.skip_to(position);
-            }
-        }
+        connections.values_mut().for_each(|subscription| subscription.go_back_to(log.tail()));
         let is_assigned = assignment.rules().is_assigned();
         assignment.note_present(&assigning::present(&connections, is_assigned), now);
         Ok(Self {
@@ -72,6 +67,7 @@ impl<S: LogStorage> Stream<S> {
             sealing: Sealing::default(),
             delivered_unreported: 0,
             losses_unreported: 0,
+            pings_seen_at: now,
         })
     }
 
@@ -290,8 +286,8 @@ impl<S: LogStorage> Stream<S> {
         }
     }
 
-    /// When the object wants to be woken: to seal, for retention, or to end a direct connection
-    /// whose credential expires. HTTP connections are ended by the Worker that holds them.
+    /// When the object wants to be woken: to seal, for retention, for what edges have, or to end a
+    /// direct connection whose credential expires. HTTP connections are ended by the Worker that holds them.
     pub fn next_alarm(&self) -> Option<UnixMillis> {
         let expiry = self
             .connections
@@ -301,7 +297,8 @@ impl<S: LogStorage> Stream<S> {
             .min();
         let retention = self.log.oldest_appended_at().map(|at| self.trim_due(at));
         let assigned = self.assignment.next_due(self.log.tail());
-        expiry.into_iter().chain(retention).chain(self.seal_at()).chain(assigned).min()
+        let others = retention.into_iter().chain(self.seal_at()).chain(assigned);
+        expiry.into_iter().chain(others).chain(self.silence_due()).min()
     }
 
     /// Retention is swept in steps, so that a busy stream isn't woken for every old row.

@@ -87,6 +87,11 @@ impl Subscription {
         }
     }
 
+    /// How long its pings may stay away.
+    pub(crate) fn silence_ms_max(&self) -> u64 {
+        u64::from(self.heartbeat_s) * 2_500
+    }
+
     /// The position reached.
     pub fn position(&self) -> Seq {
         self.position

@@ -244,6 +244,11 @@ pub const ASSIGNMENT_ABSENT_MAX: usize = ASSIGNMENT_OPEN_MAX / 2;
 /// How often an event is given to an edge before it goes to the dead letters.
 pub const ASSIGNMENT_ATTEMPTS_MAX: u32 = 5;
 
+/// How long an event that failed waits to be given again: so many twelfths of the time that an edge
+/// may be silent, after the first failure, the second … One that fails at once would otherwise have
+/// used up its attempts in a second.
+pub const FAILED_PAUSES: [u64; 4] = [1, 3, 6, 12];
+
 /// How long an edge that works on an event keeps it without another report, in ms. Agents work for
 /// hours; who is connected is believed to work.
 pub const LEASE_MS_MAX: u64 = 6 * 3_600_000;
@@ -259,6 +264,13 @@ pub const HOLDER_REMEMBERED_MS: u64 = 86_400_000;
 
 /// How often a holder's time is written again.
 pub const HOLDER_REFRESH_MS: u64 = 3_600_000;
+
+/// How long after it was told an edge is told of a stop again when it connects anew: a dead
+/// connection is noticed after 2.5 of the longest heartbeats.
+pub const STOP_REPEATED_MS: u64 = 150_000;
+
+/// Stops that one edge may have yet to hear, the newest.
+pub const STOPS_PER_EDGE_MAX: usize = 32;
 
 /// When an event that could not be sent to the dead letters is tried again.
 pub const GIVE_UP_RETRY_MS: u64 = 30_000;

@@ -21,7 +21,7 @@ use self::history::HistoryLock;
 pub(crate) use self::history::HistoryQuery;
 use crate::{
     give_up, host,
-    loaded_stream::{LoadedStream, last_ping_at},
+    loaded_stream::LoadedStream,
     log, metrics, respond, sealing,
     settings::Settings,
     sql_storage::SqlLogStorage,
@@ -40,7 +40,7 @@ pub struct StreamObject {
 }
 
 /// How often an append looks for connections whose pings have stopped: a call to the platform for
-/// each, and no other moment at which the object is awake anyway.
+/// each, while the object is awake anyway.
 const SILENCE_CHECK_INTERVAL_MS: u64 = 5_000;
 
 /// Close codes of a client that ends and does not come back: normal, and going away.
@@ -132,7 +132,9 @@ impl DurableObject for StreamObject {
         let outcome = self.with_core(|core| {
             // The platform has forgotten the alarm that it is calling for.
             core.alarm = Some(None);
-            let commands = core.stream.alarm(host::now())?;
+            let now = host::now();
+            core.end_silent(&self.state, now)?;
+            let commands = core.stream.alarm(now)?;
             core.execute(commands);
             Ok(())
         });
@@ -245,12 +247,7 @@ impl StreamObject {
         self.with_core_of(&append.stream, |core| {
             let now = host::now();
             if now.since_ms(core.silence_checked_at) >= SILENCE_CHECK_INTERVAL_MS {
-                core.silence_checked_at = now;
-                let silent = core.stream.end_silent(
-                    &|id| core.sockets.get(&id).and_then(|ws| last_ping_at(&self.state, ws)),
-                    now,
-                )?;
-                core.execute(silent);
+                core.end_silent(&self.state, now)?;
             }
             let (reply, commands) = core.stream.append(&append, now)?;
             core.execute(commands);
@@ -392,7 +389,11 @@ impl StreamObject {
             None => Default::default(),
         };
         sealing::discard(&self.env, discarded).await;
-        self.give_up(given_up).await;
+        if !given_up.is_empty() {
+            self.give_up(given_up).await;
+            // The next ones are due at once.
+            self.set_alarm().await?;
+        }
         let counts = match self.core.borrow_mut().as_mut() {
             Some(core) => core.stream.take_counts(),
             None => Default::default(),
@@ -411,9 +412,12 @@ impl StreamObject {
     /// Sends events to the dead letters, and notes those that are there. What fails is tried again
     /// by the alarm.
     async fn give_up(&self, given_up: Vec<GivenUp>) {
+        let stream =
+            self.core.borrow().as_ref().and_then(|core| core.stream.log().stream().cloned());
+        let Some(StreamKey { organization, .. }) = stream else { return };
         for one in given_up {
             let seq = one.seq;
-            match give_up::send(&self.env, one).await {
+            match give_up::send(&self.env, &organization, one).await {
                 Ok(()) => {
                     let noted = self.with_core(|core| Ok(core.stream.gave_up(seq)?));
                     if let Err(error) = noted {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use relay_schemas::{
     Counter, EdgeId, ReportStatus, Seq, UnixMillis,
-    limits::{ASSIGNMENT_ATTEMPTS_MAX, EDGE_REMEMBERED_MS, GIVE_UP_RETRY_MS, LEASE_MS_MAX},
+    limits::{
+        ASSIGNMENT_ATTEMPTS_MAX, EDGE_REMEMBERED_MS, FAILED_PAUSES, GIVE_UP_RETRY_MS, LEASE_MS_MAX,
+    },
 };
 
 use super::{Assignment, Lease, LeaseState};
@@ -19,6 +21,8 @@ pub enum Standing {
     },
     /// It had it last, and nobody else has it by now.
     MayTakeBack,
+    /// It has reported that it failed, and nobody else has it by now.
+    HasFailed,
     /// Another has it, or it lies in the dead letters.
     HasNot {
         /// Who has it.
@@ -43,6 +47,12 @@ impl Assignment {
             }
             LeaseState::Held { edge, .. } => Standing::HasNot { edge: Some(edge.clone()) },
             LeaseState::Waiting if lease.late.as_ref() == Some(reporter) => Standing::MayTakeBack,
+            LeaseState::Waiting | LeaseState::GivingUp
+                if lease.failure.as_deref() == Some(FAILED)
+                    && lease.tried.last() == Some(reporter) =>
+            {
+                Standing::HasFailed
+            }
             LeaseState::Waiting | LeaseState::GivingUp | LeaseState::GivenUp => {
                 Standing::HasNot { edge: None }
             }
@@ -62,7 +72,8 @@ impl Assignment {
         match status {
             ReportStatus::Processing => {}
             ReportStatus::Failed if self.rules.retry_failed => {
-                take_away(lease, "failed");
+                take_away(lease, FAILED);
+                lease.paused_until = Some(now + pause_ms(self.rules.timeout_ms, lease.attempt));
                 self.counts.add(Counter::Assignments("failed"), 1);
                 self.after_taking(seq);
             }
@@ -113,6 +124,11 @@ impl Assignment {
         lease.failure = Some(reason.to_owned());
         lease.state = LeaseState::GivingUp;
         self.after_taking(seq);
+    }
+
+    /// Whether an event that was taken away is to be given again.
+    pub fn is_to_be_given(&self, seq: Seq) -> bool {
+        self.leases.get(&seq).is_some_and(|lease| lease.state == LeaseState::Waiting)
     }
 
     fn after_taking(&mut self, seq: Seq) {
@@ -189,6 +205,8 @@ impl Assignment {
         }
         let busy = self.busy_edges();
         let leases = self.leases.values().filter_map(|lease| self.due_of(lease, &busy));
+        let paused = self.leases.values().filter(|one| one.state == LeaseState::Waiting);
+        let paused = paused.filter_map(|lease| lease.paused_until);
         let is_giving_up = self.leases.values().any(|one| one.state == LeaseState::GivingUp);
         let give_up = is_giving_up.then(|| self.give_up_at.unwrap_or_default());
         let waits = self.head.until < self.end(tail)
@@ -198,8 +216,8 @@ impl Assignment {
         let away = gone.clone().filter(|(_, has_ended)| !has_ended);
         let away = away.map(|(gone_at, _)| gone_at + self.rules.timeout_ms);
         let forgotten = gone.map(|(gone_at, _)| gone_at + EDGE_REMEMBERED_MS);
-        let absent = away.chain(forgotten).filter(|due| *due > self.seen_at);
-        leases.chain(give_up).chain(absent).min()
+        let ahead = away.chain(forgotten).chain(paused).filter(|due| *due > self.seen_at);
+        leases.chain(give_up).chain(ahead).min()
     }
 
     /// Events that are to go to the dead letters now; they are named again until that is done.
@@ -231,6 +249,14 @@ impl Assignment {
 
 /// Each is in memory with its body.
 const GIVEN_UP_AT_ONCE_MAX: usize = 4;
+
+/// Why an event was taken away that an edge has reported as failed.
+pub(crate) const FAILED: &str = "failed";
+
+fn pause_ms(timeout_ms: u64, attempt: u32) -> u64 {
+    let index = (attempt.max(1) as usize - 1).min(FAILED_PAUSES.len() - 1);
+    timeout_ms * FAILED_PAUSES[index] / 12
+}
 
 fn take_away(lease: &mut Lease, reason: &str) {
     if let Some(edge) = lease.edge().cloned() {

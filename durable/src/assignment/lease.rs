@@ -118,6 +118,9 @@ pub struct Lease {
     /// The edge that fell silent over it: as long as nobody else has it, its report counts.
     #[serde(default)]
     pub late: Option<EdgeId>,
+    /// It failed, and is not given to anybody before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<UnixMillis>,
     /// Where it stands.
     pub state: LeaseState,
 }
@@ -132,6 +135,7 @@ impl Lease {
             tried: Vec::new(),
             failure: None,
             late: None,
+            paused_until: None,
             state: LeaseState::Waiting,
         }
     }
@@ -142,6 +146,11 @@ impl Lease {
             LeaseState::Held { edge, .. } => Some(edge),
             LeaseState::Waiting | LeaseState::GivingUp | LeaseState::GivenUp => None,
         }
+    }
+
+    /// Whether it may be given to an edge now.
+    pub fn may_be_given(&self, now: UnixMillis) -> bool {
+        self.state == LeaseState::Waiting && self.paused_until.is_none_or(|until| until <= now)
     }
 
     /// Whether an edge has it and has not said that it works on it.
@@ -185,8 +194,8 @@ pub struct Holder {
     pub edge: EdgeId,
     /// Since it was last given or reported something of it, to within an hour.
     pub at: UnixMillis,
-    /// A stop that came while the edge was away: told when it is back.
-    #[serde(default)]
+    /// Where earlier versions noted a stop that the edge has yet to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
 }
 
@@ -199,6 +208,9 @@ pub struct Stop {
     pub session: String,
     /// When the relay received it.
     pub received_at: UnixMillis,
+    /// When the edge was last told; it may not have heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<UnixMillis>,
 }
 
 /// What a stream remembers of an edge.
@@ -224,6 +236,9 @@ pub struct EdgeRecord {
     /// When it last finished something while it had more to begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freed_at: Option<UnixMillis>,
+    /// Stops that it has yet to be told, or may not have heard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Stop>,
 }
 
 impl EdgeRecord {
@@ -237,6 +252,7 @@ impl EdgeRecord {
             has_ended: false,
             timeouts_in_a_row: 0,
             freed_at: None,
+            stops: Vec::new(),
         }
     }
 }

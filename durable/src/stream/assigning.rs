@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relay_schemas::{EdgeId, EventId, NewEvent, Seq, UnixMillis};
+use relay_schemas::{EdgeId, EventId, NewEvent, Seq, Speaker, UnixMillis};
 
 use super::{
     Stream,
     round::{Opening, Round},
 };
 use crate::{
-    assignment::{Lease, Present, letter_of},
+    assignment::{FAILED, Lease, Present, letter_of},
     command::{Command, ConnectionId, GivenUp},
     log::Log,
     rebuild::Rebuilt,
@@ -88,13 +88,17 @@ impl<S: LogStorage> Stream<S> {
     /// What goes to the dead letters now.
     fn give_up(&mut self, now: UnixMillis) -> Result<Vec<Command>, S::Error> {
         let mut commands = Vec::new();
-        for Lease { seq, attempt, failure, .. } in self.assignment.to_give_up(now) {
+        for Lease { seq, attempt, failure, tried, subject, .. } in self.assignment.to_give_up(now) {
             let mut letter = None;
             read_one(&self.log, seq, &mut |record| letter = letter_of(record))?;
             let Some((message, body)) = letter else { continue };
             let failure = failure.unwrap_or_default();
             let reason = format!("assignment: given to {attempt} edges; last: {failure}");
-            let given_up = GivenUp { seq, message, body, reason, attempts: attempt };
+            let last = tried.last().filter(|_| failure != FAILED);
+            let silent =
+                last.map(|id| Speaker { id: id.clone(), name: self.assignment.name_of(id) });
+            let (attempts, kind) = (attempt, subject.kind);
+            let given_up = GivenUp { seq, message, body, reason, attempts, kind, silent };
             commands.push(Command::GiveUp(Box::new(given_up)));
         }
         Ok(commands)

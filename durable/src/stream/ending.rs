@@ -36,12 +36,13 @@ impl<S: LogStorage> Stream<S> {
         last_ping_at: &dyn Fn(ConnectionId) -> Option<UnixMillis>,
         now: UnixMillis,
     ) -> Result<Vec<Command>, S::Error> {
+        self.pings_seen_at = now;
         let silent: Vec<ConnectionId> = self
             .connections
             .iter()
             .filter(|(_, subscription)| !subscription.dialect.is_bridged())
             .filter(|(id, subscription)| {
-                let silence_ms_max = u64::from(subscription.heartbeat_s) * 2_500;
+                let silence_ms_max = subscription.silence_ms_max();
                 last_ping_at(**id).is_some_and(|at| now.since_ms(at) > silence_ms_max)
             })
             .map(|(id, _)| *id)
@@ -54,6 +55,18 @@ impl<S: LogStorage> Stream<S> {
             silent.into_iter().flat_map(|id| self.end(id, ByeCode::Reconnect)).collect();
         commands.extend(self.settle(Opening::default(), now)?);
         Ok(commands)
+    }
+
+    /// When to look for them again: only while one of them has been given something. No object is
+    /// woken for idle connections, and none sooner than another edge could be given it.
+    pub(super) fn silence_due(&self) -> Option<UnixMillis> {
+        let has_something = |one: &&Subscription| {
+            let mut leases = self.assignment.leases().values();
+            leases.any(|lease| lease.edge() == Some(&one.edge))
+        };
+        let direct = self.connections.values().filter(|one| !one.dialect.is_bridged());
+        let silence_ms = direct.filter(has_something).map(Subscription::silence_ms_max).min()?;
+        Some(self.pings_seen_at + silence_ms.max(self.assignment.rules().timeout_ms))
     }
 
     /// Bars an edge and ends its connections.

@@ -85,7 +85,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
         if self.assignment.take_forgotten() {
             self.pass_unwanted();
         }
-        for seq in self.assignment.waiting() {
+        for seq in self.assignment.givable(self.now) {
             if !self.has_room() {
                 break;
             }

@@ -3,7 +3,7 @@
 
 use relay_durable::LeaseState;
 use relay_schemas::{
-    Connect, Frame,
+    Connect, Dialect, Frame,
     ReportStatus::{Completed, Failed, Processing},
     limits::{ASSIGNMENT_WINDOW, LEASE_MS_MAX},
 };
@@ -129,6 +129,34 @@ fn what_waits_behind_a_run_is_not_taken_for_silence() {
         // Now it is silent.
         relay.now = relay.now + TIMEOUT_MS;
         assert!(who(&relay.alarm()).contains(&(2, 3, 2)));
+    });
+}
+
+#[test]
+fn while_a_machine_has_something_its_pings_are_looked_at() {
+    check_round_robin(|mut relay| {
+        relay.connect(1, &of_edge("edge_1"));
+        relay.connect(2, &Connect { dialect: Dialect::Ndjson, ..of_edge("edge_2") });
+        assert_eq!(relay.stream.next_alarm(), Some(of_edge("edge_1").expires_at), "none is idle");
+        relay.append(&events(1..=2));
+        relay.report("edge_1", 1, Processing);
+        relay.report("edge_2", 2, Processing);
+        let due = NOW + TIMEOUT_MS;
+        assert_eq!(relay.stream.next_alarm(), Some(due));
+        relay.now = due;
+        relay.reload();
+        assert_eq!(relay.end_silent(&[(1, due)]), []);
+        assert_eq!(relay.stream.next_alarm(), Some(due + TIMEOUT_MS));
+        relay.now = due + TIMEOUT_MS;
+        assert_ne!(relay.end_silent(&[(1, due)]), [], "it has vanished");
+        assert_eq!(relay.stream.next_alarm(), Some(relay.now + TIMEOUT_MS), "it may come back");
+        relay.now = relay.now + TIMEOUT_MS;
+        assert_eq!(who(&relay.alarm()), [(2, 1, 2)]);
+        relay.report("edge_2", 1, Processing);
+        assert!(
+            relay.stream.next_alarm() > Some(NOW + 10 * TIMEOUT_MS),
+            "a bridge's are the Worker's"
+        );
     });
 }
 

@@ -54,6 +54,9 @@ fn what_is_older_than_the_mode_is_read_by_each_from_its_cursor() {
     let second = who(&relay.connect(2, &after("edge_2", 3)));
     assert_eq!(second, [(2, 4, 1)], "what one has is not another's");
     assert_eq!(who(&relay.append(&events(6..=6))), [(2, 6, 1)]);
+    // What it has already comes again behind it.
+    let back = who(&relay.connect(3, &after("edge_1", 2)));
+    assert_eq!(back, [(3, 3, 1), (3, 4, 1), (3, 5, 1)]);
     // What everybody reads has no lease, and everybody reports on it.
     relay.report("edge_1", 4, Completed);
     relay.report("edge_2", 4, Completed);
