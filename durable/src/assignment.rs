@@ -7,6 +7,7 @@
 
 mod choice;
 mod ending;
+mod given_up;
 mod holding;
 mod lease;
 mod letter;
@@ -78,6 +79,8 @@ pub struct Assignment {
     holders: BTreeMap<String, Holder>,
     edges: BTreeMap<EdgeId, EdgeRecord>,
     changes: Changes,
+    /// How many of the stream's events lie in the dead letters.
+    given_up_count: u64,
     /// When those that are to be given up are told to the shell again.
     give_up_at: Option<UnixMillis>,
     /// Until when absences have been looked at.
@@ -94,6 +97,9 @@ struct Changes {
     clears: bool,
     head: bool,
     leases: BTreeSet<Seq>,
+    /// Where events in the dead letters stand, or that they are there no more.
+    given_up: BTreeMap<EventId, Option<Seq>>,
+    given_up_until: Option<Seq>,
     holders: BTreeSet<String>,
     edges: BTreeSet<EdgeId>,
 }
@@ -109,9 +115,9 @@ impl Assignment {
         now: UnixMillis,
     ) -> Result<Self, S::Error> {
         let stored = storage.load_assigned()?;
-        let leases = match &stored {
-            Some(_) => storage.load_leases()?,
-            None => Vec::new(),
+        let (leases, given_up_count) = match &stored {
+            Some(_) => (storage.load_leases()?, storage.count_given_up()?),
+            None => (Vec::new(), 0),
         };
         let holders = storage.load_holders()?.into_iter();
         let edges = storage.load_edges()?.into_iter();
@@ -122,6 +128,7 @@ impl Assignment {
             holders: holders.map(|holder| (holder.key.clone(), holder)).collect(),
             edges: edges.map(|record| (record.edge.clone(), record)).collect(),
             changes: Changes::default(),
+            given_up_count,
             give_up_at: None,
             seen_at: now,
             has_forgotten: true,
@@ -133,6 +140,8 @@ impl Assignment {
         assignment.note_sealed(sealed);
         assignment.follow_mode(tail);
         assignment.take_earlier_stops();
+        assignment.take_earlier_letters();
+        assignment.forget_left_over(storage)?;
         Ok(assignment)
     }
 
@@ -144,11 +153,23 @@ impl Assignment {
         if changes.clears {
             storage.clear_assigned()?;
         }
+        for (id, seq) in &changes.given_up {
+            if let Some(seq) = seq {
+                storage.save_given_up(*id, *seq)?;
+            }
+        }
         for seq in changes.leases {
             match self.leases.get(&seq) {
                 Some(lease) => storage.save_lease(lease)?,
                 None => storage.delete_lease(seq)?,
             }
+        }
+        for id in changes.given_up.iter().filter(|(_, seq)| seq.is_none()).map(|(id, _)| id) {
+            storage.delete_given_up(*id)?;
+        }
+        if let Some(until) = changes.given_up_until {
+            storage.delete_given_up_until(until)?;
+            self.given_up_count = storage.count_given_up()?;
         }
         if changes.head {
             storage.save_assigned(&self.head)?;
@@ -195,8 +216,7 @@ impl Assignment {
 
     /// How many more events may be considered until others are finished.
     pub fn room(&self) -> usize {
-        let open = self.leases.values().filter(|lease| lease.is_open()).count();
-        ASSIGNMENT_OPEN_MAX.saturating_sub(open)
+        ASSIGNMENT_OPEN_MAX.saturating_sub(self.leases.len())
     }
 
     /// How much each edge has.
@@ -273,21 +293,5 @@ impl Assignment {
             self.hold(&subject, edge, now);
         }
         attempt
-    }
-
-    /// The position of an event that lies in the dead letters.
-    pub fn given_up(&self, id: EventId) -> Option<Seq> {
-        let is_it = |lease: &&Lease| lease.subject.id == id && lease.state == LeaseState::GivenUp;
-        self.leases.values().find(is_it).map(|lease| lease.seq)
-    }
-
-    /// An event was put back: it begins anew, when its record is still at hand.
-    pub fn reopen(&mut self, seq: Seq, is_at_hand: bool) {
-        if let Some(lease) = self.leases.remove(&seq) {
-            self.changes.leases.insert(seq);
-            if is_at_hand {
-                self.leases.insert(seq, Lease::waiting(seq, lease.subject));
-            }
-        }
     }
 }

@@ -335,6 +335,26 @@ impl LogStorage for SqlLogStorage {
         assigned::delete_lease(self, seq)
     }
 
+    fn given_up(&self, id: EventId) -> Result<Option<Seq>> {
+        assigned::given_up(self, id)
+    }
+
+    fn count_given_up(&self) -> Result<u64> {
+        assigned::count_given_up(self)
+    }
+
+    fn save_given_up(&mut self, id: EventId, seq: Seq) -> Result<()> {
+        assigned::save_given_up(self, id, seq)
+    }
+
+    fn delete_given_up(&mut self, id: EventId) -> Result<()> {
+        assigned::delete_given_up(self, id)
+    }
+
+    fn delete_given_up_until(&mut self, last: Seq) -> Result<()> {
+        assigned::delete_given_up_until(self, last)
+    }
+
     fn load_holders(&self) -> Result<Vec<Holder>> {
         assigned::load_holders(self)
     }

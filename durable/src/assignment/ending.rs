@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use relay_schemas::{
     Counter, EdgeId, ReportStatus, Seq, UnixMillis,
-    limits::{
-        ASSIGNMENT_ATTEMPTS_MAX, EDGE_REMEMBERED_MS, FAILED_PAUSES, GIVE_UP_RETRY_MS, LEASE_MS_MAX,
-    },
+    limits::{ASSIGNMENT_ATTEMPTS_MAX, EDGE_REMEMBERED_MS, FAILED_PAUSES, LEASE_MS_MAX},
 };
 
 use super::{Assignment, Lease, LeaseState};
@@ -219,36 +217,7 @@ impl Assignment {
         let ahead = away.chain(forgotten).chain(paused).filter(|due| *due > self.seen_at);
         leases.chain(give_up).chain(ahead).min()
     }
-
-    /// Events that are to go to the dead letters now; they are named again until that is done.
-    pub fn to_give_up(&mut self, now: UnixMillis) -> Vec<Lease> {
-        if self.give_up_at.is_some_and(|at| at > now) {
-            return Vec::new();
-        }
-        let giving_up = self.leases.values().filter(|one| one.state == LeaseState::GivingUp);
-        let found: Vec<Lease> = giving_up.take(GIVEN_UP_AT_ONCE_MAX).cloned().collect();
-        if !found.is_empty() {
-            self.give_up_at = Some(now + GIVE_UP_RETRY_MS);
-        }
-        found
-    }
-
-    /// An event lies in the dead letters; one row.
-    pub fn gave_up(&mut self, seq: Seq) {
-        if let Some(lease) = self.leases.get_mut(&seq)
-            && lease.state == LeaseState::GivingUp
-        {
-            lease.state = LeaseState::GivenUp;
-            self.counts.add(Counter::Assignments("given_up"), 1);
-            self.changes.leases.insert(seq);
-            // The next ones, if there are more than go at once.
-            self.give_up_at = None;
-        }
-    }
 }
-
-/// Each is in memory with its body.
-const GIVEN_UP_AT_ONCE_MAX: usize = 4;
 
 /// Why an event was taken away that an edge has reported as failed.
 pub(crate) const FAILED: &str = "failed";

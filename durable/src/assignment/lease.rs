@@ -95,7 +95,7 @@ pub enum LeaseState {
     },
     /// It is on its way to the dead letters.
     GivingUp,
-    /// It lies in the dead letters, and may be put back.
+    /// It lies in the dead letters. Earlier versions kept a lease of those.
     GivenUp,
 }
 
@@ -161,11 +161,6 @@ impl Lease {
     /// Whether its edge has said that it works on it.
     pub fn is_processed(&self) -> bool {
         matches!(self.state, LeaseState::Held { processing_at: Some(_), .. })
-    }
-
-    /// Whether its record is needed yet.
-    pub fn is_open(&self) -> bool {
-        self.state != LeaseState::GivenUp
     }
 }
 

@@ -31,7 +31,7 @@ impl Assignment {
 
     /// Whether there may be anything to give, or to take away.
     pub fn is_at_work(&self) -> bool {
-        self.head.is_single(self.head.until.next()) || self.leases.values().any(Lease::is_open)
+        self.head.is_single(self.head.until.next()) || !self.leases.is_empty()
     }
 
     /// Whether an event is given to one edge.
@@ -67,8 +67,8 @@ impl Assignment {
     /// What may be sealed: nothing that somebody has yet to be given, or to finish. What nobody is
     /// there to be given may be, and is everybody's then.
     pub fn sealable_until(&self, tail: Seq) -> Seq {
-        let open = self.leases.values().find(|lease| lease.is_open());
-        let finished = open.map_or(tail, |lease| Seq::new(lease.seq.get() - 1));
+        let open = self.leases.keys().next();
+        let finished = open.map_or(tail, |seq| Seq::new(seq.get() - 1));
         match self.head.is_single(self.head.until.next()) && !self.is_unawaited() {
             true => finished.min(self.head.until),
             false => finished,
@@ -114,6 +114,7 @@ impl Assignment {
         let kept = self.leases.split_off(&trimmed.next());
         let gone = std::mem::replace(&mut self.leases, kept);
         self.changes.leases.extend(gone.into_keys());
+        self.changes.given_up_until = (self.given_up_count > 0).then_some(trimmed);
         if self.head.until < trimmed && self.head.is_single(self.head.until.next()) {
             self.head.until = self.end(trimmed);
             self.changes.head = true;

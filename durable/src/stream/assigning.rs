@@ -9,7 +9,7 @@ use super::{
     round::{Opening, Round},
 };
 use crate::{
-    assignment::{FAILED, Lease, Present, letter_of},
+    assignment::{FAILED, Lease, LeaseSubject, Present, letter_of},
     command::{Command, ConnectionId, GivenUp},
     log::Log,
     rebuild::Rebuilt,
@@ -138,14 +138,23 @@ impl<S: LogStorage> Stream<S> {
     pub(super) fn reopen(&mut self, events: &[NewEvent]) -> Result<BTreeSet<EventId>, S::Error> {
         let mut again = BTreeSet::new();
         for event in events {
-            let Some(seq) = self.assignment.given_up(event.id) else { continue };
-            let is_at_hand = seq > self.log.sealed();
-            if !is_at_hand && self.log.position_of(event.id)? == Some(seq) {
+            let Some(seq) = self.given_up(event.id)? else { continue };
+            let mut subject = None;
+            read_one(&self.log, seq, &mut |record| subject = LeaseSubject::read(record))?;
+            if subject.is_none() && self.log.position_of(event.id)? == Some(seq) {
                 again.insert(event.id);
             }
-            self.assignment.reopen(seq, is_at_hand);
+            self.assignment.reopen(event.id, seq, subject);
         }
         Ok(again)
+    }
+
+    /// The position of an event that lies in the dead letters.
+    pub(super) fn given_up(&self, id: EventId) -> Result<Option<Seq>, S::Error> {
+        match self.assignment.given_up_count() {
+            0 => Ok(None),
+            _ => self.log.storage().given_up(id),
+        }
     }
 }
 

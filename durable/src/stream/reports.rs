@@ -23,7 +23,7 @@ impl<S: LogStorage> Stream<S> {
     ) -> Result<(ReportReply, Vec<Command>), StreamError<S::Error>> {
         self.admit(edge)?;
         let seq = self.known_position(report.event_id)?;
-        let standing = self.require_lease(seq, edge, report.status)?;
+        let standing = self.require_lease((seq, report.event_id), edge, report.status)?;
         let facts = self.facts(seq)?;
         if standing == Standing::HasFailed {
             let kind = facts.map(|(subject, _)| subject.kind);
@@ -66,7 +66,7 @@ impl<S: LogStorage> Stream<S> {
     ) -> Result<ReportReply, StreamError<S::Error>> {
         self.admit(edge)?;
         let seq = self.known_position(id)?;
-        self.require_lease(seq, edge, ReportStatus::Processing)?;
+        self.require_lease((seq, id), edge, ReportStatus::Processing)?;
         let kind = self.facts(seq)?.map(|(subject, _)| subject.kind);
         Ok(ReportReply { received: true, kind, retried: false })
     }
@@ -74,13 +74,14 @@ impl<S: LogStorage> Stream<S> {
     /// Refuses an edge that no longer has the event, or never had.
     fn require_lease(
         &self,
-        seq: Seq,
+        (seq, id): (Seq, EventId),
         edge: &EdgeId,
         status: ReportStatus,
     ) -> Result<Standing, StreamError<S::Error>> {
         let standing = self.assignment.standing(seq, edge);
         let has_it_now = match &standing {
             Standing::Has { .. } | Standing::MayTakeBack => return Ok(standing),
+            Standing::NoLease if self.given_up(id)?.is_some() => None,
             Standing::NoLease => match self.finisher(seq, edge)? {
                 None => return Ok(standing),
                 finisher => finisher,

@@ -1,6 +1,6 @@
 //! Goal: what no edge finishes goes to the dead letters, whole, and comes back when it is put back.
 
-use relay_durable::{Command, LeaseState, StreamSettings};
+use relay_durable::{AssignedHead, Command, Lease, LeaseState, LogStorage, StreamSettings};
 use relay_schemas::{
     MultiEdgeMode, QueueMessage,
     ReportStatus::{Completed, Failed, Processing},
@@ -9,7 +9,7 @@ use relay_schemas::{
 
 use crate::{
     TIMEOUT_MS, check_round_robin, given, of_edge, settings,
-    support::{Relay, check_with, event, event_about},
+    support::{Relay, check_with, event, event_about, id},
     who,
 };
 
@@ -69,8 +69,8 @@ fn who_was_silent_to_the_end_is_named() {
 }
 
 fn is_given_up(relay: &Relay) -> bool {
-    let mut leases = relay.stream.assignment().leases().values();
-    leases.any(|lease| lease.state == LeaseState::GivenUp)
+    assert!(relay.stream.assignment().leases().len() < 2);
+    relay.storage.given_up(id(1)).unwrap().is_some()
 }
 
 #[test]
@@ -139,5 +139,38 @@ fn what_is_sealed_by_then_stands_again_at_the_end() {
         relay.report("edge_1", 1, Completed);
         assert_eq!(given(&relay.append(&[event(1)])), []);
         assert_eq!(relay.stream.log().tail().get(), 2);
+    });
+}
+
+#[test]
+fn what_an_earlier_version_has_given_up_is_put_back_as_well() {
+    let mut relay = Relay::with_settings(settings(MultiEdgeMode::RoundRobin));
+    relay.append(&[event_about(1, "Issue.update", "", "i")]);
+    relay.connect(1, &of_edge("edge_1"));
+    let lease = relay.stream.assignment().leases().values().next().unwrap().clone();
+    let lease = Lease { state: LeaseState::GivenUp, ..lease };
+    relay.storage.save_lease(&lease).unwrap();
+    let head = AssignedHead { until: lease.seq, ..AssignedHead::default() };
+    relay.storage.save_assigned(&head).unwrap();
+    relay.reload();
+    assert!(relay.stream.assignment().leases().is_empty());
+    relay.append(&[event(2)]);
+    assert!(relay.storage.load_leases().unwrap().iter().all(|one| one.seq != lease.seq));
+    assert!(relay.try_report("edge_1", 1, Completed).is_err());
+    relay.reload();
+    let again = relay.append(&[event_about(1, "Issue.update", "", "i")]);
+    assert_eq!(who(&again), [(1, 1, 1)]);
+}
+
+#[test]
+fn retention_forgets_what_was_given_up() {
+    check_round_robin(|mut relay| {
+        relay.append(&[event(1)]);
+        fail_out(&mut relay);
+        relay.stream.gave_up(letter_seq()).unwrap();
+        relay.now = relay.now + crate::support::RETENTION_MS;
+        relay.alarm();
+        assert_eq!(relay.storage.count_given_up().unwrap(), 0);
+        assert_eq!(relay.stream.assignment().given_up_count(), 0);
     });
 }
