@@ -1,31 +1,21 @@
+mod commands;
 mod history;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use relay_durable::{
-    Connected, ConnectionId, GivenUp, LogStorage, Stream, StreamError, Subscription,
-};
-use relay_schemas::{
-    Append, ByeCode, Connect, Counter, EdgeId, EventId, KindFilter, PageCommand, Problem,
-    StatusCommand, StreamKey, UnixMillis,
-};
-use serde::Deserialize;
-use serde_json::json;
+use relay_durable::{ConnectionId, GivenUp, LogStorage, Stream, StreamError, Subscription};
+use relay_schemas::{Counter, Problem, StreamKey, UnixMillis};
 use worker::{
     DurableObject, Env, Error, Request, Response, Result, State, WebSocket,
-    WebSocketIncomingMessage, WebSocketPair, durable_object,
+    WebSocketIncomingMessage, durable_object,
 };
 use worker_sys::WebSocketRequestResponsePair;
 
 use self::history::HistoryLock;
 pub(crate) use self::history::HistoryQuery;
 use crate::{
-    give_up, host,
-    loaded_stream::LoadedStream,
-    log, metrics, respond, sealing,
-    settings::Settings,
+    give_up, host, loaded_stream::LoadedStream, log, metrics, respond, sealing, settings::Settings,
     sql_storage::SqlLogStorage,
-    stream_client::{CONNECT_HEADER, RESUMED_FROM_HEADER},
 };
 
 /// One stream: a thin shell around [`Stream`]. Holds nothing in memory that can't be loaded again;
@@ -39,10 +29,6 @@ pub struct StreamObject {
     woken_at: UnixMillis,
 }
 
-/// How often an append looks for connections whose pings have stopped: a call to the platform for
-/// each, while the object is awake anyway.
-const SILENCE_CHECK_INTERVAL_MS: u64 = 5_000;
-
 /// Close codes of a client that ends and does not come back: normal, and going away.
 const END_CODES: [usize; 2] = [1000, 1001];
 
@@ -50,25 +36,6 @@ const END_CODES: [usize; 2] = [1000, 1001];
 const ALARM_RETRY: std::time::Duration = std::time::Duration::from_secs(60);
 
 type Outcome<T> = std::result::Result<T, StreamError<Error>>;
-
-#[derive(Deserialize)]
-struct EventQuery {
-    edge: EdgeId,
-    id: EventId,
-    #[serde(default)]
-    allowed: KindFilter,
-}
-
-#[derive(Deserialize)]
-struct ReportQuery {
-    edge: EdgeId,
-    id: EventId,
-}
-
-#[derive(Deserialize)]
-struct Revocation {
-    edge: EdgeId,
-}
 
 impl DurableObject for StreamObject {
     fn new(state: State, env: Env) -> Self {
@@ -239,112 +206,6 @@ impl StreamObject {
 
     fn connection_id(&self, ws: &WebSocket) -> Option<ConnectionId> {
         self.state.get_tags(ws).first()?.parse().ok()
-    }
-
-    fn append(&self, body: Vec<u8>) -> Outcome<Response> {
-        let body = String::from_utf8(body).map_err(|error| bad_command(&error.utf8_error()))?;
-        let append = Append::decode(&body).map_err(|error| bad_command(&error))?;
-        self.with_core_of(&append.stream, |core| {
-            let now = host::now();
-            if now.since_ms(core.silence_checked_at) >= SILENCE_CHECK_INTERVAL_MS {
-                core.end_silent(&self.state, now)?;
-            }
-            let (reply, commands) = core.stream.append(&append, now)?;
-            core.execute(commands);
-            answer(respond::json(200, &reply))
-        })
-    }
-
-    fn open(&self, request: &Request) -> Outcome<Response> {
-        let header = request.headers().get(CONNECT_HEADER)?.unwrap_or_default();
-        let connect: Connect =
-            serde_json::from_str(&header).map_err(|error| bad_command(&error))?;
-        // Below 2^53, so that the tag reads the same everywhere.
-        let id: ConnectionId = u64::from_le_bytes(host::random_bytes()) >> 11;
-        let pair = WebSocketPair::new()?;
-        self.with_core_of(&connect.stream, |core| {
-            match core.stream.connect(id, &connect, host::now())? {
-                Connected::History(offer) => answer(respond::json(200, &offer)),
-                Connected::Live { resumed_from, commands } => {
-                    self.state.accept_websocket_with_tags(&pair.server, &[&id.to_string()]);
-                    core.sockets.insert(id, pair.server.clone());
-                    core.execute(commands);
-                    let response = Response::from_websocket(pair.client.clone())?;
-                    if let Some(cursor) = resumed_from {
-                        response.headers().set(RESUMED_FROM_HEADER, &cursor.to_string())?;
-                    }
-                    Ok(response)
-                }
-            }
-        })
-    }
-
-    fn page(&self, body: &str) -> Outcome<Response> {
-        let command: PageCommand =
-            serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core_of(&command.stream, |core| {
-            answer(respond::json(200, &core.stream.page(&command)?))
-        })
-    }
-
-    fn event(&self, body: &str) -> Outcome<Response> {
-        let query: EventQuery = serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
-            answer(respond::json(200, &core.stream.event(&query.edge, query.id, &query.allowed)?))
-        })
-    }
-
-    fn report(&self, body: &str) -> Outcome<Response> {
-        let command: StatusCommand =
-            serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
-            let (reply, commands) =
-                core.stream.report(&command.edge, command.report, host::now())?;
-            core.execute(commands);
-            answer(respond::json(200, &reply))
-        })
-    }
-
-    fn may_report(&self, body: &str) -> Outcome<Response> {
-        let query: ReportQuery = serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
-            answer(respond::json(200, &core.stream.may_report(&query.edge, query.id)?))
-        })
-    }
-
-    fn uninstalled(&self) -> Outcome<Response> {
-        self.with_core(|core| {
-            let commands = core.stream.end_all_with(ByeCode::Uninstalled, host::now())?;
-            core.execute(commands);
-            answer(respond::json(200, &json!({ "ended": true })))
-        })
-    }
-
-    fn revoke(&self, body: &str) -> Outcome<Response> {
-        let revocation: Revocation =
-            serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
-            let commands = core.stream.revoke(&revocation.edge, host::now())?;
-            core.execute(commands);
-            answer(respond::json(200, &json!({ "revoked": true })))
-        })
-    }
-
-    fn describe(&self) -> Outcome<Response> {
-        self.with_core(|core| {
-            if !core.stream.log().is_used() {
-                return Err(StreamError::Refused(Problem::new(
-                    relay_schemas::ErrorCode::NotFound,
-                    "no such stream: nothing was appended and nobody has connected",
-                )));
-            }
-            let storage = core.stream.log().storage();
-            let mut state = serde_json::to_value(core.stream.state()?).map_err(Error::from)?;
-            state["woken_at"] = json!(self.woken_at);
-            state["rows_written"] = json!(storage.rows_written());
-            state["bytes"] = json!(storage.bytes());
-            answer(respond::json(200, &state))
-        })
     }
 
     async fn forget(&self, ws: &WebSocket, says_end: bool) -> Result<()> {
