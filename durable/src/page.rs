@@ -221,7 +221,7 @@ impl<S: LogStorage> Stream<S> {
         self.admit(edge)?;
         self.make_used(stream)?;
         let resolved = self.resolve(start, on_gap)?;
-        Ok(self.offer_ascending(&resolved)?)
+        Ok(self.offer_to_reader(&resolved)?)
     }
 
     /// One event with what edges reported on it.

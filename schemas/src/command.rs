@@ -101,6 +101,12 @@ pub enum AppendError {
 }
 
 impl HistoryOffer {
+    /// Whether a reader has more to read in history: else it comes back to the object.
+    pub fn has_more(&self) -> bool {
+        let end = self.until.map_or(self.sealed.seq, |until| until.min(self.sealed.seq));
+        self.after.seq < end
+    }
+
     /// Makes the segments follow `position` and one another: cuts them off at a hole, which the
     /// next offer begins with. Answers where reading goes on when they don't follow at all.
     pub fn bridge_hole(&mut self, position: Seq) -> Option<Seq> {
@@ -455,6 +461,18 @@ mod tests {
             until: None,
             mode: None,
         }
+    }
+
+    #[test]
+    fn a_reader_reads_history_as_far_as_it_goes_and_may() {
+        let has_more = |after, until: Option<u64>| {
+            let whole = offer(&[(1, 20)]);
+            let after = Cursor { seq: Seq::new(after), ..whole.after };
+            HistoryOffer { after, until: until.map(Seq::new), ..whole }.has_more()
+        };
+        assert!(has_more(19, None) && !has_more(20, None));
+        assert!(has_more(9, Some(10)) && !has_more(10, Some(10)));
+        assert!(has_more(19, Some(25)) && !has_more(20, Some(25)));
     }
 
     #[test]

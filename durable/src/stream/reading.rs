@@ -26,9 +26,10 @@ impl<S: LogStorage> Stream<S> {
     }
 
     /// History for a reader of the stream, up to where it is to be given events.
-    pub(super) fn offer_to_reader(&self, resolved: &Resolved) -> Result<HistoryOffer, S::Error> {
-        let from = self.assignment.from();
-        let until = (resolved.after < from).then_some(from);
+    pub(crate) fn offer_to_reader(&self, resolved: &Resolved) -> Result<HistoryOffer, S::Error> {
+        let (from, after) = (self.assignment.from(), resolved.after);
+        let is_among_singles = self.assignment.is_single(after.next());
+        let until = (after < from).then_some(from).or(is_among_singles.then_some(after));
         Ok(HistoryOffer { until, ..self.offer_ascending(resolved)? })
     }
 

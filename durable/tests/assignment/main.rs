@@ -11,6 +11,7 @@ mod support;
 mod backlog;
 mod capacity;
 mod choice;
+mod dice;
 mod filters;
 mod given_up;
 mod health;

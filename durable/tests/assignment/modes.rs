@@ -3,7 +3,7 @@
 
 use relay_durable::StreamSettings;
 use relay_schemas::{
-    Connect, Dialect, Frame, MultiEdgeMode,
+    Connect, Dialect, Frame, MultiEdgeMode, OnGap,
     ReportStatus::{Completed, Processing},
     Start,
     limits::EDGE_REMEMBERED_MS,
@@ -91,6 +91,13 @@ fn it_is_read_in_history_too_and_no_further() {
     relay.seal();
     assert_eq!(relay.stream.log().sealed().get(), 6);
     assert_eq!(read(&mut relay, &after("edge_1", 1)).0, [2, 3, 4]);
+    // A direct reader, which the Worker asks for, comes back to the object there.
+    let mut may_read_on = |position| {
+        let start = Start::Cursor(cursor(position).to_string());
+        let (stream, edge) = (crate::support::stream_key(), crate::support::edge("edge_1"));
+        relay.stream.history(&stream, &edge, &start, OnGap::Resume).unwrap().has_more()
+    };
+    assert_eq!([0, 3, 4, 5].map(&mut may_read_on), [true, true, false, false]);
     relay.now = relay.now + 1;
     relay.closed(7, true);
     relay.append(&events(7..=7));

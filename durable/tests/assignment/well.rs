@@ -16,9 +16,9 @@ use relay_schemas::{
 };
 
 use crate::{
-    TIMEOUT_MS, given,
-    model::Dice,
-    of_edge, settings,
+    TIMEOUT_MS,
+    dice::Dice,
+    given, of_edge, settings,
     support::{Relay, event_about},
 };
 
