@@ -9,6 +9,7 @@ mod lanes;
 mod ledger;
 mod link;
 mod message;
+mod mode;
 mod notice;
 mod progress;
 mod receipt;
@@ -27,7 +28,7 @@ use relay_schemas::{Cursor, UnixMillis};
 pub(crate) use self::stops::STOPPED;
 pub use self::{
     backoff::Backoff,
-    ledger::Batch,
+    ledger::{Batch, Handled},
     message::{Command, DialFrom, Input, Outcome, RunSummary, Start},
     notice::{Notice, Weight},
     progress::Ticket,
@@ -36,7 +37,7 @@ pub use self::{
 };
 use self::{
     credit::Credit, ending::Ending, lanes::Lanes, ledger::Ledger, link::Link, progress::Progress,
-    recent::RecentIds, runs::Job, stops::Stops,
+    recent::RecentEvents, runs::Job, stops::Stops,
 };
 use crate::{
     fault::Exit,
@@ -57,8 +58,7 @@ pub struct Session {
     backoff: Backoff,
     credit: Credit,
     progress: Progress,
-    recent: RecentIds,
-    given_up: RecentIds,
+    recent: RecentEvents,
     stops: Stops,
     lanes: Lanes<Job>,
     bytes_held: usize,
@@ -67,6 +67,7 @@ pub struct Session {
     target: Option<Cursor>,
     ending: Option<Ending>,
     counters: Counters,
+    is_mode_told: bool,
     commands: VecDeque<Command>,
 }
 
@@ -83,8 +84,7 @@ impl Session {
             backoff: Backoff::new(DIAL_BACKOFF_BASE_MS, DIAL_BACKOFF_CAP_MS),
             credit: Credit::default(),
             progress: Progress::new(restored.cursor),
-            recent: RecentIds::new(restored.handled, RECENT_IDS_MAX),
-            given_up: RecentIds::new(Vec::new(), RECENT_IDS_MAX),
+            recent: RecentEvents::new(restored.handled, RECENT_IDS_MAX),
             stops: Stops::default(),
             lanes: Lanes::new(concurrency),
             bytes_held: 0,
@@ -93,6 +93,7 @@ impl Session {
             target: None,
             ending: None,
             counters: Counters::default(),
+            is_mode_told: false,
             commands: VecDeque::new(),
             settings,
         }

@@ -13,7 +13,7 @@ pub use self::keeper::{Keeper, KeeperThread};
 use crate::{
     dispatch::Dispatch,
     limits::{OUTBOX_REPORTS_MAX, RECENT_IDS_MAX},
-    session::{Batch, Restored},
+    session::{Batch, Handled, Restored},
 };
 
 /// Whose state it is: two credentials, or two relays, never share a cursor.
@@ -202,30 +202,34 @@ fn restore(database: &Connection, stream: i64) -> Result<Restored, StoreError> {
         .transpose()
         .map_err(|error| StoreError::Foreign(format!("the stored cursor is {error}")))?;
     let mut statement =
-        database.prepare("SELECT id FROM handled WHERE stream = ?1 ORDER BY number")?;
+        database.prepare("SELECT id, given_up_at FROM handled WHERE stream = ?1 ORDER BY number")?;
     let handled = statement
-        .query_map([stream], |row| row.get(0).map(EventId::from_bytes))?
+        .query_map([stream], |row| {
+            Ok(Handled { id: EventId::from_bytes(row.get(0)?), given_up_at: row.get(1)? })
+        })?
         .collect::<Result<_, _>>()?;
     Ok(Restored { cursor, handled })
 }
 
-/// The table is a ring: an id takes the place of the one [`RECENT_IDS_MAX`] before it.
+/// The table is a ring: an event takes the place of the one [`RECENT_IDS_MAX`] before it.
 fn insert_handled(
     transaction: &Transaction<'_>,
     stream: i64,
     first: i64,
-    ids: &[EventId],
+    events: &[Handled],
 ) -> Result<i64, StoreError> {
     let mut statement = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO handled (stream, slot, number, id) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT OR REPLACE INTO handled (stream, slot, number, id, given_up_at)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     let mut number = first;
-    for id in ids {
+    for event in events {
         statement.execute(params![
             stream,
             number % RECENT_IDS_MAX as i64,
             number,
-            id.as_bytes()
+            event.id.as_bytes(),
+            event.given_up_at
         ])?;
         number += 1;
     }

@@ -1,8 +1,8 @@
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use relay_schemas::{Bye, ByeCode, Cursor, Frame, Gap, Heartbeat, Open, UnixMillis};
 
-use super::{Command, DialFrom, LinkState, Notice, Session, lag, watchdog::Watchdog};
+use super::{Command, DialFrom, LinkState, Notice, Session, lag, mode::Mode, watchdog::Watchdog};
 use crate::{
     fault::{Exit, Fault},
     limits::{DIAL_TIMEOUT_MS, RETRY_AFTER_MS_MAX},
@@ -31,6 +31,8 @@ pub(super) struct OpenLink {
     watchdog: Watchdog,
     /// Webhooks that came on this connection.
     pub(super) webhooks: u64,
+    /// Whether each event is given to one machine.
+    pub(super) is_assigned: bool,
 }
 
 impl Link {
@@ -100,7 +102,7 @@ impl Session {
         match (Frame::parse(&line), &self.link) {
             (_, Link::Ended | Link::Down { .. } | Link::Dialing { .. }) => {}
             (Ok(Frame::Open(open)), Link::Opening { is_duplex, .. }) => {
-                self.handle_open(&open, *is_duplex, now);
+                self.handle_open(&open, &Mode::read(&line), *is_duplex, now);
             }
             (Ok(Frame::Webhook(webhook)), Link::Open(_)) => {
                 self.handle_webhook(&webhook, &line, now);
@@ -121,7 +123,7 @@ impl Session {
         }
     }
 
-    fn handle_open(&mut self, open: &Open, is_duplex: bool, now: UnixMillis) {
+    fn handle_open(&mut self, open: &Open, mode: &Mode<'_>, is_duplex: bool, now: UnixMillis) {
         self.counters.connects += 1;
         self.credit.open(open.credit);
         self.tail = Some(open.tail);
@@ -141,9 +143,25 @@ impl Session {
             next_ping: now + heartbeat_ms,
             watchdog: Watchdog::new(heartbeat_s, now),
             webhooks: 0,
+            is_assigned: mode.assigned().is_some(),
         });
         let lag_events = lag(Some(open.cursor), self.tail);
         self.tell(Notice::Connected { cursor: open.cursor, lag_events });
+        self.tell_mode(mode);
+    }
+
+    /// Where each event is given to one machine, and this one does not report, people should know
+    /// what that means: once.
+    fn tell_mode(&mut self, mode: &Mode<'_>) {
+        let Some(mode) = mode.assigned().map(str::to_owned) else { return };
+        let notice = match self.settings.capacity {
+            Some(0) => Notice::GivenNothing { mode },
+            None if !self.settings.reports => Notice::ReportsAwaited { mode },
+            None | Some(_) => return,
+        };
+        if !mem::replace(&mut self.is_mode_told, true) {
+            self.tell(notice);
+        }
     }
 
     fn handle_heartbeat(&mut self, heartbeat: &Heartbeat, now: UnixMillis) {

@@ -1,7 +1,7 @@
 use relay_schemas::{Activity, ActivityRequest, EventId, Report, ReportStatus, UnixMillis};
 
 use super::{
-    Command, Notice, OnFailure, Outcome, RunSummary, Session, Ticket, backoff::jitter_ms,
+    Command, Handled, Notice, OnFailure, Outcome, RunSummary, Session, Ticket, backoff::jitter_ms,
 };
 use crate::{
     dispatch::Dispatch,
@@ -14,6 +14,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) event: Event,
+    /// How many machines were given it, this one included.
+    pub(super) given: u32,
     /// Times that a handler was started for it.
     pub(super) attempts: u32,
     /// The one that it came on.
@@ -52,12 +54,12 @@ impl Session {
         now: UnixMillis,
     ) {
         let Some(job) = self.lanes.job(ticket) else { return };
-        let (event, attempt) = (job.event.id(), job.attempts);
+        let (event, given, attempt) = (job.event.id(), job.given, job.attempts);
         match outcome {
             Outcome::Succeeded => {
                 self.counters.events_handled += 1;
                 self.report_end(event, summary);
-                self.pass_event(ticket);
+                self.pass_event(ticket, Handled::well(event));
             }
             Outcome::Closed => self.end(Exit::OutputClosed, now),
             Outcome::Failed(message) => {
@@ -73,9 +75,8 @@ impl Session {
                     (true, OnFailure::Skip) => {
                         self.counters.events_skipped += 1;
                         self.report_failure(event, &message, summary);
-                        self.given_up.insert(event);
                         self.tell(Notice::Skipped { event, message });
-                        self.pass_event(ticket);
+                        self.pass_event(ticket, Handled::given_up(event, given));
                     }
                 }
             }
@@ -103,19 +104,25 @@ impl Session {
     }
 
     /// The event needs no more handling: its lane goes on, and its bytes may be used again.
-    pub(super) fn pass_event(&mut self, ticket: Ticket) {
+    pub(super) fn pass_event(&mut self, ticket: Ticket, handled: Handled) {
         if let Some(job) = self.lanes.finish(ticket) {
-            self.pass_job(ticket, job);
+            self.pass_job(ticket, job, handled);
         }
     }
 
     /// The same for one that is in no lane any more.
-    pub(super) fn pass_job(&mut self, ticket: Ticket, job: Job) {
-        self.ledger.handled(job.event.id());
+    pub(super) fn pass_job(&mut self, ticket: Ticket, job: Job, handled: Handled) {
+        self.conclude(handled);
         self.progress.finish(ticket);
         let bytes = job.event.line().len();
         self.bytes_held -= bytes;
         self.release(job.connection, bytes);
+    }
+
+    /// Remembers how an event ended, also beyond this process.
+    pub(super) fn conclude(&mut self, handled: Handled) {
+        self.recent.learn(handled.id, handled.known());
+        self.ledger.handled(handled);
     }
 
     pub(super) fn release(&mut self, connection: u32, bytes: usize) {

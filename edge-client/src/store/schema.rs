@@ -8,7 +8,7 @@ use super::StoreError;
 const APPLICATION_ID: i32 = 0x4564_5265;
 
 /// One entry for each version of the stored format: what leads to it from the one before.
-const VERSIONS: [&str; 2] = [
+const VERSIONS: [&str; 3] = [
     "
     CREATE TABLE stream (
         key INTEGER PRIMARY KEY,
@@ -44,6 +44,10 @@ const VERSIONS: [&str; 2] = [
     INSERT INTO stream_by_channel SELECT key, relay, edge, '', cursor FROM stream;
     DROP TABLE stream;
     ALTER TABLE stream_by_channel RENAME TO stream;
+",
+    // How many machines had been given an event that was given up here; null where it was handled.
+    "
+    ALTER TABLE handled ADD COLUMN given_up_at INTEGER;
 ",
 ];
 

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic that something is wrong")]
 
+mod assigned;
 mod backpressure;
 mod config;
 mod credentials;
@@ -22,6 +23,7 @@ mod program;
 mod progress;
 mod resume;
 mod script;
+mod session_assigned;
 mod session_model;
 mod session_script;
 mod session_stops;

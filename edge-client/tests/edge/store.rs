@@ -4,11 +4,11 @@
 use std::fs;
 
 use edgerelay::{
-    Batch, Dispatch, Restored, Store, StoreError, StreamIdentity,
+    Batch, Dispatch, Handled, Restored, Store, StoreError, StreamIdentity,
     limits::{OUTBOX_REPORTS_MAX, RECENT_IDS_MAX},
 };
 use proptest::prelude::*;
-use relay_schemas::{EventId, ReportStatus};
+use relay_schemas::ReportStatus;
 
 use crate::{
     events::{cursor, event_id},
@@ -17,6 +17,10 @@ use crate::{
 
 fn identity(edge: &str) -> StreamIdentity {
     StreamIdentity { relay: "https://relay".into(), edge: edge.parse().unwrap(), channel: None }
+}
+
+fn well(seq: u64) -> Handled {
+    Handled::well(event_id(seq))
 }
 
 fn report(seq: u64, status: ReportStatus) -> Dispatch {
@@ -30,17 +34,17 @@ fn what_is_committed_is_there_again_and_nothing_else() {
     assert_eq!(restored, Restored::default());
     let batch = Batch {
         cursor: Some(cursor(3)),
-        handled: vec![event_id(3), event_id(5)],
+        handled: vec![well(3), Handled::given_up(event_id(5), 2)],
         dispatches: vec![report(3, ReportStatus::Processing), report(3, ReportStatus::Completed)],
     };
     store.commit(&batch).unwrap();
     // A batch without a cursor leaves it.
-    store.commit(&Batch { handled: vec![event_id(6)], ..Batch::default() }).unwrap();
+    store.commit(&Batch { handled: vec![well(6)], ..Batch::default() }).unwrap();
     drop(store);
 
     let (mut store, restored) = Store::open(&path, &identity("edge_1")).unwrap();
     assert_eq!(restored.cursor, Some(cursor(3)));
-    assert_eq!(restored.handled, [3, 5, 6].map(event_id));
+    assert_eq!(restored.handled, [well(3), Handled::given_up(event_id(5), 2), well(6)]);
     let waiting = store.outbox(10).unwrap();
     let told: Vec<Dispatch> = waiting.iter().map(|waiting| waiting.dispatch.clone()).collect();
     assert_eq!(told, batch.dispatches);
@@ -68,14 +72,14 @@ fn edges_and_relays_have_cursors_of_their_own() {
         assert_eq!(restored, Restored::default());
         let batch = Batch {
             cursor: Some(cursor(seq)),
-            handled: vec![event_id(seq)],
+            handled: vec![well(seq)],
             dispatches: vec![report(seq, ReportStatus::Completed)],
         };
         store.commit(&batch).unwrap();
     }
     for (seq, identity) in (1..).zip(&identities) {
         let (store, restored) = Store::open(&path, identity).unwrap();
-        assert_eq!((restored.cursor, restored.handled), (Some(cursor(seq)), vec![event_id(seq)]));
+        assert_eq!((restored.cursor, restored.handled), (Some(cursor(seq)), vec![well(seq)]));
         assert_eq!(store.outbox(10).unwrap().len(), 1);
     }
 }
@@ -159,7 +163,7 @@ fn a_newer_state_is_not_touched() {
 #[test]
 fn the_outbox_and_the_handled_ids_are_bounded() {
     let (mut store, _) = Store::open_in_memory(&identity("edge_1")).unwrap();
-    let handled = (0..RECENT_IDS_MAX as u64 + 10).map(event_id).collect();
+    let handled = (0..RECENT_IDS_MAX as u64 + 10).map(well).collect();
     let reports: Vec<Dispatch> =
         (0..1_000).map(|seq| report(seq, ReportStatus::Completed)).collect();
     store.commit(&Batch { cursor: None, handled, dispatches: vec![] }).unwrap();
@@ -177,11 +181,11 @@ proptest! {
     #[test]
     fn the_newest_ids_are_restored(sizes in prop::collection::vec(0usize..4_000, 1..8)) {
         let (_directory, path) = state();
-        let mut model: Vec<EventId> = Vec::new();
+        let mut model: Vec<Handled> = Vec::new();
         for size in sizes {
             let (mut store, _) = Store::open(&path, &identity("edge_1")).unwrap();
             let first = model.len() as u64;
-            let handled: Vec<_> = (first..first + size as u64).map(event_id).collect();
+            let handled: Vec<_> = (first..first + size as u64).map(well).collect();
             model.extend(&handled);
             store.commit(&Batch { handled, ..Batch::default() }).unwrap();
             drop(store);

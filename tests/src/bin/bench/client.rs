@@ -88,6 +88,7 @@ async fn sink() -> f64 {
         start: Start::Earliest,
         ordering: Ordering::HandedOver,
         concurrency: 64,
+        capacity: None,
         attempts_max: Some(1),
         on_failure: OnFailure::Stop,
         reports: false,
