@@ -107,7 +107,7 @@ pub const EXPORT_STOP_GRACE_MS: u64 = 1_000;
 pub const REFRESH_BEFORE_MS: u64 = 5 * 60 * 1_000;
 
 /// Between two attempts to refresh a credential that still lasts. The relay takes the same refresh
-/// token again for two minutes when an answer of its own was lost.
+/// token again as long as what it answered was not used.
 pub const REFRESH_RETRY_MS: u64 = 30_000;
 
 /// Bytes of one line of progress that a handler writes.

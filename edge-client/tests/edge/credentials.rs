@@ -270,6 +270,34 @@ async fn a_new_pair_is_stored_before_it_is_used() {
     );
 }
 
+/// Another process, or a person, has changed the sign-in since.
+#[tokio::test]
+async fn a_pair_that_was_not_stored_in_time_replaces_nothing_newer() {
+    for is_signed_out in [false, true] {
+        let home = Home::new(&credential_until("edge_1", in_seconds(-10))).await;
+        home.relay.plan_device(grant(&credential("edge_1"), "second"));
+        home.relay.push(&["s"]);
+        fs::create_dir(home.path("credentials.json.new")).unwrap();
+        let mut listen = Listening::start(&home);
+        listen.wait_for_line("can't be stored").await;
+        let newer = credential("edge_1");
+        match is_signed_out {
+            true => fs::remove_file(home.path("credentials.json")).unwrap(),
+            false => home.write(&newer, "third"),
+        }
+        fs::remove_dir(home.path("credentials.json.new")).unwrap();
+        if is_signed_out {
+            listen.wait_for_line("logout was run").await;
+            assert!(!home.path("credentials.json").exists());
+        } else {
+            within(home.relay.wait_for(|seen| !seen.dials.is_empty())).await;
+            assert_eq!(home.stored("refresh_token"), "third");
+            assert_eq!(home.last_credential(), format!("Bearer {newer}"));
+        }
+        assert_eq!(home.refreshes(), ["first"]);
+    }
+}
+
 #[tokio::test]
 async fn after_a_crash_between_answer_and_store_the_old_token_is_tried_again() {
     let home = Home::new(&credential_until("edge_1", in_seconds(-10))).await;

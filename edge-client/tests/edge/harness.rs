@@ -81,7 +81,18 @@ pub(crate) fn signed_in(
     directory: &Path,
     flags: &[&str],
 ) -> Settings {
-    let flags = [flags, &["--credential-store", "file"]].concat();
+    signed_in_with("file", relay, state, directory, flags)
+}
+
+/// The same with the sign-in in this store.
+pub(crate) fn signed_in_with(
+    store: &str,
+    relay: &FakeRelay,
+    state: &Path,
+    directory: &Path,
+    flags: &[&str],
+) -> Settings {
+    let flags = [flags, &["--credential-store", store]].concat();
     settings_with(relay, state, &flags, ("XDG_CONFIG_HOME", directory.to_str().unwrap()))
 }
 

@@ -17,6 +17,7 @@ mod handlers;
 mod harness;
 mod history_relay;
 mod http;
+mod keyring;
 mod local_server;
 mod outbox;
 mod program;
