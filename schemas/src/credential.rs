@@ -105,6 +105,9 @@ pub struct Claims {
     /// The channels that it may read besides its own person's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<Channel>,
+    /// Of a machine that its person has signed in: the how manieth pair of tokens it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
     /// Issued at, in seconds since the epoch.
     pub iat: u64,
     /// Expires at, in seconds since the epoch.
@@ -365,6 +368,7 @@ mod tests {
             name: Some("laptop".into()),
             scopes: Scope::DEFAULT.to_vec(),
             channels: Vec::new(),
+            generation: None,
             iat: 1_790_000_000,
             exp: 1_790_000_060,
         }

@@ -313,11 +313,17 @@ async fn redeem(call: &Call, device_code: Option<&str>) -> Result<Edge, Failure>
     let name = object_name(code.user_code);
     let poll = Poll { secret: code.secret };
     let polled: Polled = command(call, "SIGN_INS", &name, "/device/poll", &poll).await?;
-    match (polled.edge, polled.error.as_deref().and_then(TokenError::parse)) {
-        (Some(edge), None) => Ok(edge),
-        (_, Some(error)) => Err(error.into()),
-        (None, None) => Err(respond::unavailable().into()),
-    }
+    let edge = match (polled.edge, polled.error.as_deref().and_then(TokenError::parse)) {
+        (Some(edge), None) => edge,
+        (_, Some(error)) => return Err(error.into()),
+        (None, None) => return Err(respond::unavailable().into()),
+    };
+    // As it is now: it may have used its tokens, or be revoked.
+    let shown = Shown { edge: edge.id };
+    let directory = edge.organization.as_str();
+    let edge: Edge = command(call, "DIRECTORIES", directory, "/machine/show", &shown).await?;
+    edge.first_pair(call.now)?;
+    Ok(edge)
 }
 
 async fn refresh(call: &Call, token: Option<&str>) -> Result<Edge, Failure> {

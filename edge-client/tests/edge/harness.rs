@@ -53,6 +53,7 @@ fn issue(edge: &str, scopes: &[Scope], exp: u64) -> String {
         name: None,
         scopes: scopes.to_vec(),
         channels: Vec::new(),
+        generation: None,
         iat: ISSUED.fetch_add(1, Ordering::Relaxed),
         exp,
     };
