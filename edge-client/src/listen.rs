@@ -1,7 +1,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use futures::{Stream, StreamExt};
-use relay_schemas::EdgeId;
+use relay_schemas::Claims;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tracing::{info, warn};
 
@@ -98,7 +98,7 @@ pub async fn listen_with<H: Handler>(
     let credential = access.credential();
     let http = relay::http(&settings, &access)?;
     let edge = credential.claims().sub.clone();
-    let (keeper, keeper_thread, restored) = open_state(&settings, &relay, &edge).await?;
+    let (keeper, keeper_thread, restored) = open_state(&settings, &relay, credential.claims()).await?;
     announce(&settings, &access, &restored);
     let session_settings = session_settings(&settings, &access);
     let request = stream_request(&settings, &relay, session_settings.capacity);
@@ -146,16 +146,12 @@ async fn pass_on(shutdown: impl Stream<Item = ()>, handle: ClientHandle) {
 async fn open_state(
     settings: &Settings,
     relay: &Relay,
-    edge: &EdgeId,
+    claims: &Claims,
 ) -> Result<(Keeper, KeeperThread, Restored), ListenError> {
     let path = settings.state.value.clone();
     let shown = path.display().to_string();
     let is_reset = settings.reset;
-    let identity = StreamIdentity {
-        relay: relay.base().to_owned(),
-        edge: edge.clone(),
-        channel: settings.channel_named(),
-    };
+    let identity = StreamIdentity::of(relay.base(), claims, settings.channel_named());
     // Waits for the disk, and up to a second for a client that is just ending.
     let opened = tokio::task::spawn_blocking(move || {
         let (mut store, mut restored) = Store::open(&path, &identity)?;
