@@ -116,7 +116,11 @@ fn lost_answers_to_a_refresh_are_not_theft() {
     }
     assert_eq!(edge.access_claims(refreshed), first.0);
     let late = edge.access_claims(refreshed + 25 * HOUR_MS).unwrap();
-    assert_eq!(late.exp, (refreshed + 25 * HOUR_MS + ACCESS_TOKEN_MS).get() / 1000, "good for an hour");
+    assert_eq!(
+        late.exp,
+        (refreshed + 25 * HOUR_MS + ACCESS_TOKEN_MS).get() / 1000,
+        "good for an hour"
+    );
     // Showing its refresh token shows that it has arrived, too.
     assert_eq!(show(&mut edge, 2, refreshed + 81 * 24 * HOUR_MS), Ok(3));
     assert_eq!(show(&mut edge, 1, refreshed + 81 * 24 * HOUR_MS), Err(REUSED));

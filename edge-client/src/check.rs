@@ -108,8 +108,7 @@ fn stored_cursor(settings: &Settings, relay: &Relay, access: &Access) -> String 
         return "none yet: this would be a first start".into();
     }
     let credential = access.credential();
-    let identity =
-        StreamIdentity::of(relay.base(), credential.claims(), settings.channel_named());
+    let identity = StreamIdentity::of(relay.base(), credential.claims(), settings.channel_named());
     match Store::open(path, &identity) {
         Ok((_, restored)) => match restored.cursor {
             Some(cursor) => cursor.to_string(),

@@ -98,7 +98,8 @@ pub async fn listen_with<H: Handler>(
     let credential = access.credential();
     let http = relay::http(&settings, &access)?;
     let edge = credential.claims().sub.clone();
-    let (keeper, keeper_thread, restored) = open_state(&settings, &relay, credential.claims()).await?;
+    let (keeper, keeper_thread, restored) =
+        open_state(&settings, &relay, credential.claims()).await?;
     announce(&settings, &access, &restored);
     let session_settings = session_settings(&settings, &access);
     let request = stream_request(&settings, &relay, session_settings.capacity);

@@ -42,8 +42,8 @@ use self::{
 use crate::{
     fault::Exit,
     limits::{
-        BYTES_HELD_MAX, DIAL_BACKOFF_BASE_MS, DIAL_BACKOFF_CAP_MS, EVENTS_HELD_MAX,
-        RECENT_IDS_MAX, WINDOW_EVENTS_MAX,
+        BYTES_HELD_MAX, DIAL_BACKOFF_BASE_MS, DIAL_BACKOFF_CAP_MS, EVENTS_HELD_MAX, RECENT_IDS_MAX,
+        WINDOW_EVENTS_MAX,
     },
 };
 
@@ -192,7 +192,6 @@ impl Session {
         }
         self.settle_ending(now);
     }
-
 }
 
 /// Events between two positions of one incarnation.

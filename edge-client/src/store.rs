@@ -177,8 +177,8 @@ fn restore(database: &Connection, stream: i64) -> Result<Restored, StoreError> {
     let cursor = cursor
         .transpose()
         .map_err(|error| StoreError::Foreign(format!("the stored cursor is {error}")))?;
-    let mut statement =
-        database.prepare("SELECT id, given_up_at FROM handled WHERE stream = ?1 ORDER BY number")?;
+    let mut statement = database
+        .prepare("SELECT id, given_up_at FROM handled WHERE stream = ?1 ORDER BY number")?;
     let handled = statement
         .query_map([stream], |row| {
             Ok(Handled { id: EventId::from_bytes(row.get(0)?), given_up_at: row.get(1)? })

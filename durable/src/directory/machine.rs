@@ -53,11 +53,7 @@ pub struct ApproveMachine {
 }
 
 /// Makes the record of an approved machine, among all edges of its organization.
-pub fn approve(
-    request: ApproveMachine,
-    edges: &[Edge],
-    now: UnixMillis,
-) -> Result<Edge, Problem> {
+pub fn approve(request: ApproveMachine, edges: &[Edge], now: UnixMillis) -> Result<Edge, Problem> {
     if let Some(known) = edges.iter().find(|edge| edge.id == request.edge) {
         if known.user == request.user && known.is_active(now) {
             return Ok(known.clone());

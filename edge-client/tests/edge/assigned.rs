@@ -69,8 +69,7 @@ async fn what_was_given_up_before_a_restart_is_tried_again_and_what_was_handled_
     // The relay gives both to this machine once more.
     relay.plan(Plan { from: Some(0), attempt: Some(2), ..Plan::default() });
     let recorder = Recorder::new();
-    let client =
-        Running::start(settings(&relay, &state, &["--report", "on"]), recorder.clone());
+    let client = Running::start(settings(&relay, &state, &["--report", "on"]), recorder.clone());
     within(relay.wait_for(|seen| seen.reports.len() == 7)).await;
     client.stop().await;
     assert_eq!(recorder.events(), [event_id(1)]);

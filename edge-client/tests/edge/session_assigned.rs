@@ -2,7 +2,8 @@
 //! one, and none is handled again that was. Method: scripts, as in `session_script`.
 
 use edgerelay::{
-    Command, DialFrom, Dispatch, Handled, Input, Notice, OnFailure, Outcome, Restored, SessionSettings, Weight,
+    Command, DialFrom, Dispatch, Handled, Input, Notice, OnFailure, Outcome, Restored,
+    SessionSettings, Weight,
 };
 use relay_schemas::ReportStatus;
 

@@ -287,7 +287,10 @@ fn a_failed_handler_can_be_passed_over() {
     let notice = Notice::Skipped { event: event_id(1), message: "no".into() };
     assert_eq!(commands[0], Command::Tell(notice));
     let Command::Persist(batch) = &commands[1] else { panic!("{commands:?}") };
-    assert_eq!((batch.cursor, batch.handled.as_slice()), (Some(cursor(1)), &[Handled::given_up(event_id(1), 1)][..]));
+    assert_eq!(
+        (batch.cursor, batch.handled.as_slice()),
+        (Some(cursor(1)), &[Handled::given_up(event_id(1), 1)][..])
+    );
 }
 
 #[test]
