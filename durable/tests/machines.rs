@@ -125,6 +125,12 @@ fn lost_answers_to_a_refresh_are_not_theft() {
     assert_eq!(show(&mut edge, 2, refreshed + 81 * 24 * HOUR_MS), Ok(3));
     assert_eq!(show(&mut edge, 1, refreshed + 81 * 24 * HOUR_MS), Err(REUSED));
 
+    // That an earlier pair was used says nothing of the next one's answer.
+    let mut edge = machine();
+    assert!(edge.shown(1, NOW));
+    assert_eq!(show(&mut edge, 1, refreshed), Ok(2));
+    assert_eq!(show(&mut edge, 1, refreshed + 10), Ok(2));
+
     // Not once the new pair has been used, of whichever answer.
     let mut edge = machine();
     assert_eq!(show(&mut edge, 1, refreshed), Ok(2));

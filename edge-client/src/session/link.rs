@@ -152,10 +152,11 @@ impl Session {
 
     /// Where each event is given to one machine, and this one does not report, people should know
     /// what that means: once.
-    fn tell_mode(&mut self, mode: &Mode<'_>) {
-        let Some(mode) = mode.assigned().map(str::to_owned) else { return };
+    fn tell_mode(&mut self, told: &Mode<'_>) {
+        let Some(mode) = told.assigned().map(str::to_owned) else { return };
         let notice = match self.settings.capacity {
             Some(0) => Notice::GivenNothing { mode },
+            None | Some(_) if told.gives_nothing() => Notice::GivenNothing { mode },
             None if !self.settings.reports => Notice::ReportsAwaited { mode },
             None | Some(_) => return,
         };

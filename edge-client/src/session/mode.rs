@@ -7,6 +7,8 @@ use serde::Deserialize;
 pub(crate) struct Mode<'a> {
     #[serde(borrow, default)]
     mode: Option<Cow<'a, str>>,
+    #[serde(default)]
+    capacity: Option<u32>,
 }
 
 impl<'a> Mode<'a> {
@@ -18,5 +20,10 @@ impl<'a> Mode<'a> {
     /// Its name where each event is given to one machine, which must then say what became of it.
     pub(crate) fn assigned(&self) -> Option<&str> {
         self.mode.as_deref().filter(|mode| *mode != "broadcast")
+    }
+
+    /// Whether this machine is given none, as the relay sees it.
+    pub(crate) fn gives_nothing(&self) -> bool {
+        self.capacity == Some(0)
     }
 }

@@ -133,7 +133,7 @@ fn where_every_machine_gets_every_event_a_second_delivery_says_nothing() {
 }
 
 /// The notices of a first and a second connection.
-fn notices(mode: &str, capacity: Option<usize>, reports: bool) -> Vec<Notice> {
+fn notices(mode: &str, capacity: Option<usize>, reports: bool, told: Option<u32>) -> Vec<Notice> {
     let settings = SessionSettings { capacity, reports, ..settings() };
     let mut script = Script::new(settings, at(0));
     let mut notices = Vec::new();
@@ -144,6 +144,8 @@ fn notices(mode: &str, capacity: Option<usize>, reports: bool) -> Vec<Notice> {
             "" => open_line(cursor(0), None),
             mode => open_line_of(mode, cursor(0)),
         };
+        let told = format!(r#""capacity":{},"#, told.unwrap_or(1));
+        let line = line.replacen(r#""cursor""#, &format!(r#"{told}"cursor""#), 1);
         notices.extend(script.line(&line).into_iter().filter_map(|command| match command {
             Command::Tell(Notice::Connected { .. }) => None,
             Command::Tell(notice) => Some(notice),
@@ -158,11 +160,13 @@ fn notices(mode: &str, capacity: Option<usize>, reports: bool) -> Vec<Notice> {
 #[test]
 fn who_is_given_nothing_is_told_why_and_once() {
     let mode = || "sticky".to_owned();
-    let nothing = notices("sticky", Some(0), false);
+    let nothing = notices("sticky", Some(0), false, None);
     assert_eq!(nothing, [Notice::GivenNothing { mode: mode() }]);
     assert_eq!(nothing[0].weight(), Weight::Warning);
     assert!(nothing[0].to_string().contains("--report on"), "{}", nothing[0]);
-    assert_eq!(notices("sticky", None, false), [Notice::ReportsAwaited { mode: mode() }]);
+    // The relay knows better: the credential's scopes were taken away, for one.
+    assert_eq!(notices("sticky", Some(4), true, Some(0)), [Notice::GivenNothing { mode: mode() }]);
+    assert_eq!(notices("sticky", None, false, None), [Notice::ReportsAwaited { mode: mode() }]);
     for (mode, capacity, reports) in [
         ("sticky", Some(4), true),
         ("sticky", None, true),
@@ -170,6 +174,6 @@ fn who_is_given_nothing_is_told_why_and_once() {
         ("broadcast", None, false),
         ("", Some(0), false),
     ] {
-        assert_eq!(notices(mode, capacity, reports), [], "{mode} {capacity:?}");
+        assert_eq!(notices(mode, capacity, reports, None), [], "{mode} {capacity:?}");
     }
 }
