@@ -6,6 +6,7 @@
 
 mod assigned;
 mod backpressure;
+mod channels;
 mod config;
 mod credentials;
 mod endings;
@@ -16,6 +17,7 @@ mod fake_relay;
 mod handlers;
 mod harness;
 mod history_relay;
+mod home;
 mod http;
 mod keyring;
 mod local_server;
@@ -25,6 +27,7 @@ mod progress;
 mod resume;
 mod script;
 mod session_assigned;
+mod session_bounds;
 mod session_model;
 mod session_script;
 mod session_stops;
