@@ -18,6 +18,7 @@ mod client;
 mod clock;
 mod config;
 mod connection;
+mod courier;
 mod credential;
 mod dispatch;
 mod event;
