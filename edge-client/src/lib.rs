@@ -29,6 +29,7 @@ pub mod limits;
 mod listen;
 mod local_server;
 mod relay;
+mod report_marker;
 mod reporter;
 mod session;
 mod sign_in;

@@ -79,8 +79,9 @@ pub async fn listen(
             listen_with(settings, WriteHandler::new(io::stdout())?, shutdown).await
         }
         HandlerSettings::Exec(exec) => {
-            let shows_progress = settings.activities.value;
-            listen_with(settings, ExecHandler::new(exec, shows_progress), shutdown).await
+            // Also where nothing can be shown: what ends the turn then becomes the report's message.
+            let takes_progress = settings.activities.value;
+            listen_with(settings, ExecHandler::new(exec, takes_progress), shutdown).await
         }
         HandlerSettings::Forward(forward) => {
             listen_with(settings, ForwardHandler::new(forward)?, shutdown).await

@@ -19,6 +19,7 @@ mod settings;
 mod status;
 mod stops;
 mod watchdog;
+mod words;
 
 use std::collections::VecDeque;
 

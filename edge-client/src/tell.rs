@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::sleep;
+use tracing::warn;
 
 use crate::{
     access::Access,
@@ -10,6 +11,7 @@ use crate::{
     dispatch::Dispatch,
     fault::Fault,
     limits::{DIAL_BACKOFF_BASE_MS, TELL_ATTEMPTS_MAX, TELL_WAIT_CAP_MS},
+    report_marker,
     session::Backoff,
     sign_in::{CommandError, Said},
 };
@@ -30,8 +32,13 @@ pub async fn tell(settings: &Settings, dispatch: Dispatch) -> Result<Said, Comma
     };
     let result = loop {
         let (message, asked_ms) = match courier.deliver(&dispatch).await {
-            Delivery::Taken => break Ok(said(&dispatch)),
-            Delivery::Useless(words) | Delivery::Unshown(words) => break Err(Fault::request(words).into()),
+            Delivery::Taken => {
+                mark(&dispatch);
+                break Ok(said(&dispatch));
+            }
+            Delivery::Useless(words) | Delivery::Unshown(words) => {
+                break Err(Fault::request(words).into());
+            }
             Delivery::Reassigned(owner) => {
                 let owner = owner.unwrap_or_else(|| "another machine".into());
                 break Err(CommandError::Reassigned(owner));
@@ -49,6 +56,14 @@ pub async fn tell(settings: &Settings, dispatch: Dispatch) -> Result<Said, Comma
     };
     access.settled().await;
     result
+}
+
+/// In a handler, whose client then has nothing to add.
+fn mark(dispatch: &Dispatch) {
+    let Dispatch::Status(report) = dispatch else { return };
+    if let Err(error) = report_marker::set(report.event_id, report.status) {
+        warn!("the report of the client's own follows: {error}");
+    }
 }
 
 fn said(dispatch: &Dispatch) -> Said {

@@ -270,7 +270,7 @@ impl Answer {
         let is_final = match self.status {
             401 | 408 | 429 => false,
             // What a relay does not do, it will not do the next time either.
-            400..500 | 501 => true,
+            400..=499 | 501 => true,
             _ => false,
         };
         let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;

@@ -282,9 +282,7 @@ impl FakeRelay {
             return answer;
         }
         match activity {
-            Ok(_) if state.shows_nothing => {
-                Answer::problem((ErrorCode::OauthNotConfigured, None))
-            }
+            Ok(_) if state.shows_nothing => Answer::problem((ErrorCode::OauthNotConfigured, None)),
             Ok(_) => Answer::ok("{}"),
             Err(problem) => Answer::problem((problem.code, None)),
         }

@@ -28,6 +28,7 @@ mod session_assigned;
 mod session_model;
 mod session_script;
 mod session_stops;
+mod session_words;
 mod sign_in;
 mod store;
 mod stream_out;

@@ -6,13 +6,13 @@
 use std::fs;
 
 use edgerelay::Exit;
-use relay_schemas::{ErrorCode, Signal, Subject};
+use relay_schemas::{ErrorCode, Scope, Signal, Subject};
 use serde_json::{Value, json};
 
 use crate::{
     events::{cursor, event_id, record_about},
     fake_relay::FakeRelay,
-    harness::{Running, settings, state, within},
+    harness::{Running, credential, credential_for, settings, settings_as, state, within},
     program::{output, program, text},
 };
 
@@ -25,6 +25,14 @@ async fn told(command: &str, flags: &[&str]) -> Vec<Value> {
     let all = [&["--exec", command, "--exit-when-caught-up", "--attempts", "1"], flags].concat();
     Running::start_as_set(settings(&relay, &state, &all)).exit().await;
     relay.seen(|seen| seen.told.clone())
+}
+
+/// What it was told without a run's duration, after `processing`.
+fn timeless(mut told: Vec<Value>) -> Vec<Value> {
+    for one in &mut told {
+        one.as_object_mut().unwrap().remove("durationMs");
+    }
+    told.split_off(1)
 }
 
 fn last(told: &[Value]) -> &Value {
@@ -75,6 +83,26 @@ async fn something_left_in_the_background_holds_up_no_report() {
     assert_eq!(last(&told)["message"], "done");
 }
 
+/// Its pipe stays open, so that nothing but the time says that no more comes.
+#[tokio::test]
+async fn an_unfinished_line_counts_though_something_is_left_in_the_background() {
+    let command = r#"printf '{"type":"response","body":"Fixed."}' >&3; sleep 1000 & exit 0"#;
+    let told = told(command, &["--grace", "0"]).await;
+    assert_eq!(told[1]["activity"]["body"], "Fixed.", "{told:?}");
+}
+
+#[tokio::test]
+async fn what_is_left_in_the_background_says_no_more_than_a_pipe_holds() {
+    let command = r#"
+        yes '{"type":"action","action":"a","parameter":""}' >&3 & sleep 0.2; exit 0"#;
+    let told = told(command, &["--grace", "0"]).await;
+    let line_bytes = r#"{"type":"action","action":"a","parameter":""}"#.len() + 1;
+    // A pipe's worth after the end, a read's worth before it, and what its pace let through.
+    let most = (64 + 4) * 1024 / line_bytes + 100;
+    assert!(told.len() < most, "{} of at most {most}", told.len());
+    assert_eq!(last(&told)["status"], "completed");
+}
+
 #[tokio::test]
 async fn lines_of_progress_become_activities_before_the_report() {
     let command = r#"
@@ -99,6 +127,61 @@ async fn lines_of_progress_become_activities_before_the_report() {
         assert!(told.iter().all(|one| one["eventId"] == event_id(1).to_string()));
         assert_eq!(last(&told)["message"], Value::Null, "it has spoken for itself");
     }
+}
+
+/// What the relay would refuse is no answer: the last line stays one.
+#[tokio::test]
+async fn a_question_that_the_relay_would_not_take_is_a_bad_line() {
+    let options = vec![r#"{"value":"a"}"#; 26].join(",");
+    let question = format!(r#"{{"type":"elicitation","body":"which?","options":[{options}]}}"#);
+    let told = told(&format!("echo '{question}' >&3; echo the last line"), &[]).await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(last(&told)["message"], "the last line");
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_shown_is_the_reports_message() {
+    let relay = FakeRelay::start().await;
+    relay.push(&["s"]);
+    let (_directory, state) = state();
+    let command = r#"echo '{"type":"response","body":"Fixed."}' >&3; echo the last line"#;
+    let flags = ["--exec", command, "--exit-when-caught-up"];
+    let scopes = [Scope::ReadEvents, Scope::WriteStatus];
+    let settings = settings_as(&credential_for("edge_1", &scopes), &relay, &state, &flags);
+    Running::start_as_set(settings).exit().await;
+    let told = relay.seen(|seen| seen.told.clone());
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(last(&told)["message"], "Fixed.");
+}
+
+/// A handler that reports by the program, in the same environment as everything else it starts.
+#[tokio::test]
+async fn what_a_handler_reports_itself_is_the_report() {
+    let edgerelay = env!("CARGO_BIN_EXE_edgerelay");
+    let relay = FakeRelay::start().await;
+    relay.push(&["s"]);
+    let (directory, state) = state();
+    // As a sign-in would be: handlers find no credential in their environment.
+    let config = directory.path().join("config.toml");
+    fs::write(&config, format!("credential = \"{}\"\n", credential("edge_1"))).unwrap();
+    let told = async |words: &str| {
+        let command = format!(
+            "PROXY_URL={} EDGERELAY_CONFIG={} {edgerelay} status $EDGERELAY_EVENT_ID {words}; \
+             echo the last line",
+            relay.url(),
+            config.display(),
+        );
+        let flags = ["--exec", &command, "--exit-when-caught-up", "--reset"];
+        let before = relay.seen(|seen| seen.told.len());
+        Running::start_as_set(settings(&relay, &state, &flags)).exit().await;
+        timeless(relay.seen(|seen| seen.told[before..].to_vec()))
+    };
+    let event = event_id(1).to_string();
+    let failed = json!({ "eventId": event, "status": "failed", "error": "No." });
+    assert_eq!(told("failed --error No.").await, [failed]);
+    let processing = json!({ "eventId": event, "status": "processing" });
+    let end = json!({ "eventId": event, "status": "completed", "message": "the last line", "exitCode": 0 });
+    assert_eq!(told("processing").await, [processing, end]);
 }
 
 #[tokio::test]

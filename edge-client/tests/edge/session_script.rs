@@ -306,8 +306,12 @@ fn what_a_handler_tells_is_stored_in_order_before_its_report() {
         for body in ["one", "two"] {
             script.feed(Input::Progress { ticket, activity: activity(body) });
         }
-        let summary =
-            RunSummary { message: Some("done".into()), exit_code: Some(0), duration_ms: Some(12) };
+        let summary = RunSummary {
+            message: Some("done".into()),
+            exit_code: Some(0),
+            duration_ms: Some(12),
+            is_told: false,
+        };
         script.feed(Input::Finished { ticket, outcome: Outcome::Succeeded, summary });
         // Too late: its run is over.
         script.feed(Input::Progress { ticket, activity: activity("three") });

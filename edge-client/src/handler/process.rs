@@ -1,0 +1,88 @@
+//! How a command is started and ended on this operating system: with everything that it starts.
+
+#[cfg(unix)]
+pub(super) use self::unix::{end, shell};
+#[cfg(windows)]
+pub(super) use self::windows::{end, shell};
+
+#[cfg(unix)]
+mod unix {
+    use std::{
+        process::ExitStatus,
+        time::{Duration, Instant},
+    };
+
+    use nix::{
+        sys::signal::{Signal, killpg},
+        unistd::Pid,
+    };
+    use tokio::{
+        process::{Child, Command},
+        time::{sleep, timeout},
+    };
+
+    /// How often the end of a group of processes is looked for, which nobody tells.
+    const GROUP_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+    pub(in super::super) fn shell(text: &str) -> Command {
+        let mut command = Command::new("sh");
+        // A group of its own: what the command starts ends with it, and Ctrl-C reaches only us, so
+        // that handlers get their grace.
+        command.arg("-c").arg(text).process_group(0);
+        command
+    }
+
+    /// Asks the command to end, and ends it when it takes too long.
+    pub(in super::super) async fn end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)?;
+        let begun_at = Instant::now();
+        let _ = killpg(group, Signal::SIGTERM);
+        let ended = timeout(patience, child.wait()).await;
+        // Some shells end at once, before what they have started has said its last word.
+        while ended.is_ok() && killpg(group, None).is_ok() && begun_at.elapsed() < patience {
+            sleep(GROUP_LOOK_INTERVAL).await;
+        }
+        let _ = killpg(group, Signal::SIGKILL);
+        match ended {
+            Ok(status) => status.ok(),
+            Err(_) => child.wait().await.ok(),
+        }
+    }
+}
+
+#[cfg(windows)]
+mod windows {
+    use std::{
+        process::{ExitStatus, Stdio},
+        time::Duration,
+    };
+
+    use tokio::{
+        process::{Child, Command},
+        time::timeout,
+    };
+
+    /// How long Windows may take to end processes.
+    const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+    pub(in super::super) fn shell(text: &str) -> Command {
+        let mut command = Command::new("cmd");
+        command.arg("/C").raw_arg(text);
+        command
+    }
+
+    /// Ends the command at once, with what it has started: a console program can't be asked.
+    pub(in super::super) async fn end(
+        child: &mut Child,
+        _patience: Duration,
+    ) -> Option<ExitStatus> {
+        if let Some(id) = child.id() {
+            let mut ending = Command::new("taskkill");
+            ending.args(["/T", "/F", "/PID", &id.to_string()]);
+            ending.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let _ = timeout(END_TIMEOUT, ending.status()).await;
+        }
+        let _ = child.start_kill();
+        timeout(END_TIMEOUT, child.wait()).await.ok()?.ok()
+    }
+}
