@@ -141,8 +141,10 @@ impl Session {
     }
 
     pub(super) fn release(&mut self, connection: u32, bytes: usize) {
-        if let Some(bytes) = self.credit.release(connection, bytes)
-            && self.link.is_duplex()
+        self.credit.release(connection, bytes);
+        if self.link.is_duplex()
+            && self.has_room()
+            && let Some(bytes) = self.credit.due()
         {
             self.commands.push_back(Command::Grant { bytes });
         }

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use edgerelay::Exit;
+use edgerelay::{Exit, limits::BYTES_HELD_MAX};
 use relay_schemas::{ErrorCode, Scope, Signal, Subject};
 use serde_json::{Value, json};
 
@@ -275,6 +275,17 @@ async fn what_the_relay_knows_of_an_event_is_in_variables() {
     }
 }
 
+/// Of the session `s`.
+fn stop_signal() -> Signal {
+    Signal {
+        signal: "stop".into(),
+        session: "s".into(),
+        id: event_id(99),
+        cursor: cursor(1),
+        timestamp: "2027-01-01T00:00:00Z".into(),
+    }
+}
+
 /// Starts this command, sends a stop when it runs, and gives back what the relay was told.
 async fn stop(command: &str, grace: &str) -> Vec<Value> {
     let relay = FakeRelay::start().await;
@@ -287,14 +298,7 @@ async fn stop(command: &str, grace: &str) -> Vec<Value> {
     while !started.exists() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    let signal = Signal {
-        signal: "stop".into(),
-        session: "s".into(),
-        id: event_id(9),
-        cursor: cursor(1),
-        timestamp: "2027-01-01T00:00:00Z".into(),
-    };
-    relay.send_line(signal.to_line());
+    relay.send_line(stop_signal().to_line());
     let is_over = |seen: &crate::fake_relay::Seen| seen.reports.len() == 2;
     within(relay.wait_for(is_over)).await;
     client.stop().await;
@@ -306,6 +310,31 @@ async fn a_stop_ends_the_command_and_is_reported() {
     let told = stop("touch STARTED; sleep 1000; exit 3", "10s").await;
     assert_eq!(last(&told)["status"], "completed");
     assert_eq!(last(&told)["message"], "stopped");
+}
+
+/// More than the client holds waits behind the one that runs.
+#[tokio::test]
+async fn a_stop_reaches_a_client_that_is_full() {
+    let relay = FakeRelay::start().await;
+    relay.set_credit(8 * 1024 * 1024);
+    relay.push(&["s"]);
+    let body = format!(r#"{{"agentSession":{{"id":"other"}},"x":"{}"}}"#, "x".repeat(100_000));
+    relay.push_bodies(&vec![body; 2 * BYTES_HELD_MAX / 100_000]);
+    let (directory, state) = state();
+    let started = directory.path().join("started");
+    let command = format!("touch {}; sleep 1000", started.display());
+    let client = Running::start_as_set(settings(&relay, &state, &["--exec", &command]));
+    while !started.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    relay.send_line(stop_signal().to_line());
+    let is_over = |seen: &crate::fake_relay::Seen| {
+        let mut reports = seen.reports.iter();
+        reports.any(|report| report.message.as_deref() == Some("stopped"))
+    };
+    within(relay.wait_for(is_over)).await;
+    client.ask_to_end();
+    client.stop().await;
 }
 
 #[tokio::test]

@@ -392,6 +392,24 @@ fn the_end_does_not_wait_beyond_the_grace() {
     assert_eq!(script.feed(Input::Shutdown), expected);
 }
 
+/// The store has yet to answer, so that the client is still there when the handler's end comes.
+#[test]
+fn a_handler_that_is_ended_with_the_client_has_not_failed() {
+    for on_failure in [OnFailure::Skip, OnFailure::Stop] {
+        let settings =
+            SessionSettings { reports: true, attempts_max: Some(1), on_failure, ..settings() };
+        let mut script = Script::open(settings, at(0), false);
+        let (ticket, ..) = run(&script.webhook(1));
+        script.feed(Input::Shutdown);
+        assert!(script.feed(Input::Shutdown).contains(&Command::AbandonHandlers));
+        assert_eq!(script.finish(ticket, Outcome::Failed("ended".into())), []);
+        let last = script.feed(Input::Persisted);
+        assert_eq!(last, [Command::Exit(Exit::Stopped)], "no report, and nothing passed over");
+        assert_eq!(script.session.status(script.now).counters.attempts_failed, 0);
+        assert_eq!(script.handled(), Some(cursor(0)));
+    }
+}
+
 #[test]
 fn refused_reports_and_a_lost_state_end_the_client() {
     let mut script = Script::open(settings(), at(0), false);
@@ -466,6 +484,53 @@ fn reading_stops_at_each_bound_and_silence_then_means_nothing() {
         assert_eq!(script.pass(24_999), []);
         assert_eq!(script.pass(1)[0], Command::Hangup);
     }
+}
+
+/// A stop comes behind events, on the same connection.
+#[test]
+fn where_credit_bounds_what_comes_a_full_client_reads_on_and_grants_nothing() {
+    let handed_over =
+        SessionSettings { ordering: Ordering::HandedOver, concurrency: 100, ..settings() };
+    let mut script = Script::open(handed_over, at(0), true);
+    let (first, ..) = run(&script.webhook(1));
+    let mut seq = 1;
+    while script.session.has_room() {
+        seq += 1;
+        let (ticket, ..) = run(&script.webhook(seq));
+        script.finish(ticket, Outcome::Succeeded);
+    }
+    assert!(script.session.may_read());
+    for _ in 0..10 {
+        seq += 1;
+        let (ticket, ..) = run(&script.webhook(seq));
+        assert_eq!(script.finish(ticket, Outcome::Succeeded), []);
+    }
+    script.feed(Input::Disconnected(passing()));
+    assert!(!script.session.may_read(), "and dials no other");
+    let _ = script.feed(Input::Tick);
+    let commands = script.pass(60_000);
+    assert!(!commands.iter().any(|command| matches!(command, Command::Dial(_))), "{commands:?}");
+    let commands = script.finish(first, Outcome::Succeeded);
+    assert!(commands.iter().any(|command| matches!(command, Command::Dial(_))), "{commands:?}");
+}
+
+#[test]
+fn what_was_not_granted_for_want_of_room_is_granted_later() {
+    let handed_over =
+        SessionSettings { ordering: Ordering::HandedOver, concurrency: 100, ..settings() };
+    let mut script = Script::open(handed_over, at(0), true);
+    let (first, ..) = run(&script.webhook(1));
+    for seq in 2..=WINDOW_EVENTS_MAX as u64 + 10 {
+        let (ticket, ..) = run(&script.webhook(seq));
+        script.finish(ticket, Outcome::Succeeded);
+    }
+    let commands = script.finish(first, Outcome::Succeeded);
+    let granted = commands.iter().find_map(|command| match command {
+        Command::Grant { bytes } => Some(*bytes),
+        _ => None,
+    });
+    let line = webhook_line(1, 1).len() as i64;
+    assert!(granted >= Some(10 * line), "{commands:?}");
 }
 
 #[test]
