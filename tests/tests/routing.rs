@@ -235,18 +235,21 @@ async fn a_machine_that_reads_a_team_reports_on_its_events() {
     relay.wait_for_length("org-team-reports/team:team-t", 1).await;
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("edge.db");
-    let arguments = ["--channel", "team:team-t", "--exec", "echo Seen.", "--exit-when-caught-up"];
-    let mut client = ClientProcess::listen(&relay, &ann, &state, &arguments);
-    assert_eq!(client.try_next_line().await.as_deref(), Some("Seen."));
-    assert_eq!(client.child.wait().await.unwrap().code(), Some(0));
+    let arguments = ["--channel", "team:team-t", "--exec", "echo Seen."];
+    let client = ClientProcess::listen(&relay, &ann, &state, &arguments);
     let page = relay.as_edge(&ann, Method::GET, "/events?channel=team:team-t");
     let id = Answer::to(page).await.ok()["events"][0]["id"].as_str().unwrap().to_owned();
-    let event = format!("/events/{id}?channel=team:team-t");
-    let event = Answer::to(relay.as_edge(&ann, Method::GET, &event)).await.ok();
-    let reports = event["reports"].as_array().unwrap().iter();
-    let told: Vec<_> = reports.map(|report| (&report["status"], &report["message"])).collect();
-    let (processing, completed) = (json!("processing"), json!("completed"));
-    assert_eq!(told, [(&processing, &Value::Null), (&completed, &json!("Seen."))]);
+    let path = format!("/events/{id}?channel=team:team-t");
+    let told = until("both reports", async || {
+        let event = Answer::to(relay.as_edge(&ann, Method::GET, &path)).await.ok();
+        let reports = event["reports"].as_array()?.iter();
+        let told: Vec<_> =
+            reports.map(|report| json!([report["status"], report["message"]])).collect();
+        (told.len() == 2).then_some(told)
+    })
+    .await;
+    assert_eq!(told, [json!(["processing", null]), json!(["completed", "Seen."])]);
+    client.kill().await;
 }
 
 /// The second delivery is decided under other circumstances, and has its place already.
