@@ -5,12 +5,12 @@ use std::{
 
 use tokio::{
     io::{AsyncWriteExt, stderr, stdout},
-    process::{Child, Command},
+    process::Child,
     sync::{oneshot, watch},
     time::sleep,
 };
 #[cfg(unix)]
-use tokio::{net::unix::pipe, task::JoinHandle};
+use tokio::{net::unix::pipe, process::Command, task::JoinHandle};
 
 use super::{
     Completion,
