@@ -33,7 +33,6 @@ impl Session {
     pub(super) fn run_handlers(&mut self) {
         while let Some((ticket, job)) = self.lanes.start_next() {
             job.attempts += 1;
-            job.words = Words::default();
             let (event, attempt) = (job.event.clone(), job.attempts);
             if attempt == 1 {
                 self.report(event.id(), ReportStatus::Processing, None, RunSummary::default());

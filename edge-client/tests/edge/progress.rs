@@ -113,6 +113,7 @@ async fn lines_of_progress_become_activities_before_the_report() {
         p '{"type":"plan","steps":[{"content":"c","status":"pending"}]}'
         p '{"type":"elicitation","body":"which?","options":[{"value":"a"}]}'
         echo the last line"#;
+    let mut questions = Vec::new();
     for flags in [&[][..], &["--progress-fd", "9"]] {
         let told = told(command, flags).await;
         let kinds: Vec<&str> = told
@@ -126,7 +127,9 @@ async fn lines_of_progress_become_activities_before_the_report() {
         assert!(ids.iter().all(|id| id.len() == 36 && id.as_bytes()[14] == b'4'), "{ids:?}");
         assert!(told.iter().all(|one| one["eventId"] == event_id(1).to_string()));
         assert_eq!(last(&told)["message"], Value::Null, "it has spoken for itself");
+        questions.push(ids[3].to_owned());
     }
+    assert_eq!(questions[0], questions[1], "a run that is repeated asks once");
 }
 
 /// What the relay would refuse is no answer: the last line stays one.
