@@ -26,6 +26,7 @@ mod resume;
 mod script;
 mod session_assigned;
 mod session_model;
+mod session_room;
 mod session_script;
 mod session_stops;
 mod session_words;
