@@ -7,7 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 use relay_durable::samples::sized_body;
-use relay_schemas::limits::SEGMENTS_OFFERED_MAX;
+use relay_schemas::limits::{SEAL_BYTES_DEFAULT, SEGMENTS_OFFERED_MAX};
 use relay_tests::{HttpReader, Relay, now_ms, until};
 
 const ORGANIZATION: &str = "org-slow-history";
@@ -28,9 +28,11 @@ async fn a_reader_of_history_costs_a_buffer_and_no_object() {
         relay.deliver(&body, &format!("d-{index}")).await;
     }
     relay.wait_for_length(&edge.stream(), EVENTS).await;
-    until("more segments than one answer names", async || {
+    // The object's own alarm would wake it as long as there is something to seal.
+    until("more segments than one answer names, and no more to come", async || {
         let state = relay.stream_state(&edge.stream()).await;
-        (state["segments"].as_u64()? > SEGMENTS_OFFERED_MAX as u64).then_some(())
+        let are_enough = state["segments"].as_u64()? > SEGMENTS_OFFERED_MAX as u64;
+        (are_enough && state["hot_bytes"].as_u64()? < SEAL_BYTES_DEFAULT).then_some(())
     })
     .await;
     // What one reading of it costs by itself is paid before.
