@@ -18,6 +18,7 @@ mod speaking;
 mod storage;
 mod tokens;
 mod vault;
+mod work_clock;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,7 @@ pub use self::news::News;
 pub use self::person::PersonStep;
 pub use self::storage::{InstallationRow, InstallationStorage};
 pub use self::vault::{Random, TokenKeys};
+pub use self::work_clock::{Wake, WorkClock};
 use self::{
     answers::Wanted,
     call::{Call, Urgency},
@@ -88,6 +90,10 @@ pub struct Installation<S> {
     outbox: Outbox,
     parked: BTreeMap<EventId, Vec<Parked>>,
     people: BTreeMap<UserId, (UnixMillis, Person)>,
+    /// Whom Linear is being asked about, and since when.
+    asked: BTreeMap<UserId, UnixMillis>,
+    /// When calls were given up, as far as they are listed.
+    given_up_at: Vec<UnixMillis>,
     sweep_at: Option<UnixMillis>,
     last_request: u64,
     batches_from: UnixMillis,
@@ -112,6 +118,8 @@ impl<S: InstallationStorage> Installation<S> {
             outbox: Outbox::default(),
             parked: BTreeMap::new(),
             people: BTreeMap::new(),
+            given_up_at: Vec::new(),
+            asked: BTreeMap::new(),
             sweep_at: sweep_at.and_then(|text| text.parse().ok()).map(UnixMillis::new),
             storage,
             // An answer to a request of before must fit none of this value's.
@@ -125,6 +133,8 @@ impl<S: InstallationStorage> Installation<S> {
         };
         installation.load_grants(random)?;
         installation.load_calls()?;
+        let given_up = installation.given_up(UnixMillis::default())?;
+        installation.given_up_at = given_up.calls.iter().map(|call| call.at).collect();
         for (_, text) in installation.storage.all(InstallationRow::Parked)? {
             if let Ok(parked) = serde_json::from_str::<Parked>(&text) {
                 installation.parked.entry(parked.event()).or_default().push(parked);
@@ -158,16 +168,16 @@ impl<S: InstallationStorage> Installation<S> {
     }
 
     /// How the installation does.
-    pub fn status(&self, now: UnixMillis) -> Result<InstallationStatus, S::Error> {
+    pub fn status(&self, now: UnixMillis) -> InstallationStatus {
         let budgets = self.grants.values().filter_map(|grant| grant.budget.requests);
         let tightest = budgets.filter(|left| now < left.reset_at).min_by_key(|left| left.remaining);
         let is_first = |call: &&Call| call.urgency == Urgency::First && call.session().is_some();
-        Ok(InstallationStatus {
+        InstallationStatus {
             organization: self.organization.clone(),
             apps: self.grants.values().map(Grant::status).collect(),
             outbox: OutboxStatus {
                 waiting: self.outbox.len(),
-                given_up: self.given_up(now)?.calls.len(),
+                given_up: self.given_up_count(now),
                 oldest_at: self.outbox.calls().map(|call| call.made_at).min(),
             },
             budget: tightest
@@ -175,7 +185,7 @@ impl<S: InstallationStorage> Installation<S> {
             sessions: SessionsStatus {
                 waiting_first_activity: self.outbox.calls().filter(is_first).count(),
             },
-        })
+        }
     }
 
     /// The calls that were given up, newest first.
@@ -186,6 +196,11 @@ impl<S: InstallationStorage> Installation<S> {
             calls.filter(|call: &GivenUpCall| now.since_ms(call.at) < GIVEN_UP_MS).collect();
         calls.sort_by_key(|call| std::cmp::Reverse(call.at));
         Ok(GivenUpList { calls })
+    }
+
+    /// How many of them there are, without reading them.
+    fn given_up_count(&self, now: UnixMillis) -> usize {
+        self.given_up_at.iter().filter(|at| now.since_ms(**at) < GIVEN_UP_MS).count()
     }
 
     fn put(
@@ -260,6 +275,7 @@ impl<S: InstallationStorage> Installation<S> {
             made_at: now,
             not_before: wanted.not_before,
             attempts: 0,
+            refusals: 0,
         };
         let text = serde_json::to_string(&call).expect("plain fields serialise");
         self.put_text(InstallationRow::Call, &call.id, &text, None)?;
@@ -306,18 +322,25 @@ impl<S: InstallationStorage> Installation<S> {
             at: now,
         };
         self.put(InstallationRow::GivenUp, &call.id, &row, Some(now + GIVEN_UP_MS))?;
+        self.given_up_at.retain(|at| now.since_ms(*at) < GIVEN_UP_MS);
+        self.given_up_at.push(now);
         self.storage.delete(InstallationRow::Call, &call.id)
     }
 
-    fn gate(&self, app: &str, now: UnixMillis) -> Gate {
+    fn gate(&self, call: &Call, now: UnixMillis) -> Gate {
         let closed = Gate { urgent: None, ordinary: None };
-        let Some(grant) = self.grants.get(app) else { return closed };
+        let Some(grant) = self.grants.get(&call.app) else { return closed };
         if grant.token(now).is_none() {
             return closed;
         }
-        let urgent = grant.budget.spent_until(now).unwrap_or_default().max(grant.limited_until);
-        let ordinary = grant.budget.low_until(now).unwrap_or_default().max(urgent);
+        let urgent = grant.closed_until(call.endpoint(), now);
+        let ordinary = grant.budget.low_until(call.endpoint(), now).unwrap_or_default().max(urgent);
         Gate { urgent: Some(urgent), ordinary: Some(ordinary) }
+    }
+
+    /// Whether any app is installed.
+    fn has_app(&self) -> bool {
+        self.grants.values().any(|grant| !grant.is_revoked())
     }
 
     fn next_request(&mut self) -> u64 {

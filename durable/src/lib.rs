@@ -6,6 +6,8 @@
 
 mod assignment;
 mod command;
+#[cfg(feature = "test-util")]
+mod counted_writes;
 mod device;
 mod directory;
 mod health;
@@ -45,7 +47,7 @@ pub use health::EdgeState;
 pub use installation::MemoryInstallation;
 pub use installation::{
     Effect, Installation, InstallationError, InstallationRow, InstallationSettings,
-    InstallationStorage, News, PersonStep, Random, RefreshForm, TokenKeys,
+    InstallationStorage, News, PersonStep, Random, RefreshForm, TokenKeys, Wake, WorkClock,
 };
 pub use log::{Log, Resolved};
 pub use metrics::{MetricsRegistry, Unsaved};

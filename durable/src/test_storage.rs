@@ -1,25 +1,21 @@
 //! Storage in memory, with the row writes counted as the platform counts them.
 
-use std::{cell::Cell, collections::BTreeMap, rc::Rc};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use relay_schemas::{EdgeId, EventId, SegmentEntry, Seq, StoredReport, StreamKey, UnixMillis};
 
+pub use crate::counted_writes::StorageFault;
+
 use crate::assignment::{AssignedHead, EdgeRecord, Holder, Lease};
+use crate::counted_writes::CountedWrites;
 use crate::rebuild::Rebuilt;
 use crate::storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan, SegmentIds, SegmentRow};
-
-/// The write that was made to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("storage failed as it was told to")]
-pub struct StorageFault;
 
 /// A stream's storage in memory. Clones share what is stored, as a reloaded object would find it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryStorage {
-    state: Rc<std::cell::RefCell<State>>,
-    rows_written: Rc<Cell<u64>>,
-    writes_until_fault: Rc<Cell<Option<u64>>>,
-    fault_lands: Rc<Cell<bool>>,
+    state: Rc<RefCell<State>>,
+    writes: CountedWrites,
 }
 
 #[derive(Debug, Default)]
@@ -39,32 +35,16 @@ struct State {
 impl MemoryStorage {
     /// Row writes so far, deletes included.
     pub fn rows_written(&self) -> u64 {
-        self.rows_written.get()
+        self.writes.rows()
     }
 
     /// Lets so many writes pass and fails the next: lost, or landed and answered with an error.
     pub fn fail_after(&self, writes: u64, lands: bool) {
-        self.writes_until_fault.set(Some(writes));
-        self.fault_lands.set(lands);
+        self.writes.fail_after(writes, lands);
     }
 
     fn write(&self, rows: u64, change: impl FnOnce(&mut State)) -> Result<(), StorageFault> {
-        let fails = match self.writes_until_fault.get() {
-            Some(0) => {
-                self.writes_until_fault.set(None);
-                true
-            }
-            Some(left) => {
-                self.writes_until_fault.set(Some(left - 1));
-                false
-            }
-            None => false,
-        };
-        if !fails || self.fault_lands.get() {
-            self.rows_written.set(self.rows_written.get() + rows);
-            change(&mut self.state.borrow_mut());
-        }
-        if fails { Err(StorageFault) } else { Ok(()) }
+        self.writes.write(rows, || change(&mut self.state.borrow_mut()))
     }
 }
 

@@ -221,6 +221,9 @@ pub struct ReportReply {
     /// The event's `Type.action`, when it is known without reading history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// The event failed there, and is given to a machine again.
+    #[serde(default)]
+    pub retried: bool,
 }
 
 /// What a reader asks for; travels in a header of the upgrade request.

@@ -1,11 +1,13 @@
 //! What the Worker and the object of an installation say to each other.
 
 mod announcement;
+mod revoked;
 mod secret_text;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::announcement::Announcement;
+pub use self::announcement::{Announcement, AnsweredIn};
+pub use self::revoked::{Revoked, RevokedReply, ToldOfEnd};
 pub use self::secret_text::SecretText;
 use crate::{
     activity::Activity,
@@ -48,13 +50,6 @@ pub struct Granted {
     pub app_user: UserId,
 }
 
-/// `/revoked`: Linear says that an app is no longer installed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revoked {
-    /// The app: its client id, or what webhooks call `oauthClientId`.
-    pub app: String,
-}
-
 /// `/announce`: events that Linear waits to be answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announce {
@@ -76,7 +71,7 @@ pub struct Speaker {
 pub struct ReportCommand {
     /// Which event.
     pub event: EventId,
-    /// The event's `Type.action`, where it is known.
+    /// The event's `Type.action`, where it is known: it isn't where the event lies in history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Which machine.
@@ -95,6 +90,24 @@ pub struct ReportCommand {
     /// How the handler ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// It has failed, and the event is given to a machine once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_retried: bool,
+}
+
+/// `/abandoned`: no machine has finished an event, and none is given it any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Abandoned {
+    /// Which event.
+    pub event: EventId,
+    /// How often it was given to a machine.
+    pub attempts: u32,
+    /// The display name of the machine that had it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<String>,
+    /// What that machine said, if it said why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// `/activity`: what a machine wants shown in an agent session.
@@ -102,6 +115,9 @@ pub struct ReportCommand {
 pub struct ActivityCommand {
     /// Which event the machine works on.
     pub event: EventId,
+    /// The event's `Type.action`, where it is known: it isn't where the event lies in history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// Which machine.
     pub edge: Speaker,
     /// What it shows.

@@ -73,9 +73,10 @@ pub use identifier::{
     Channel, EdgeId, EventId, IdentifierError, OrganizationId, StreamKey, UserId,
 };
 pub use installation::{
-    ActivityCommand, ActivityReply, Announce, Announcement, AppState, AppStatus, BudgetStatus,
-    GivenUpCall, GivenUpList, Granted, InstallationStatus, InstalledOrganization, OutboxStatus,
-    Person, PersonQuery, PersonTeam, ReportCommand, Revoked, SecretText, SessionsStatus, Speaker,
+    Abandoned, ActivityCommand, ActivityReply, Announce, Announcement, AnsweredIn, AppState,
+    AppStatus, BudgetStatus, GivenUpCall, GivenUpList, Granted, InstallationStatus,
+    InstalledOrganization, OutboxStatus, Person, PersonQuery, PersonTeam, ReportCommand, Revoked,
+    RevokedReply, SecretText, SessionsStatus, Speaker, ToldOfEnd,
 };
 pub use kept_letter::{KeptLetter, KeptLetterError, LetterSummary};
 pub use keys::{DEAD_LETTERS_PREFIX, DeadLetterId, DeadLetterIdError, oversize_body_key};

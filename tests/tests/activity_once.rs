@@ -6,7 +6,7 @@
 //! Each kind of word: the relay's own first one, a report's, an activity, a plan, a comment, a
 //! reaction. Once with a Linear that gives back what an id has made, once with one that refuses an
 //! id that was used. After some kills something else wakes the installation, after the others
-//! nothing does but its own alarm, which then comes up to 20 s later.
+//! nothing does but its own alarm, which then comes a second later.
 
 #![allow(clippy::unwrap_used)]
 

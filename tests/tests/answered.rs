@@ -66,6 +66,22 @@ async fn event(reader: &mut HttpReader, kind: &str) -> Value {
     }
 }
 
+/// A machine of Bob's that reads.
+async fn machine(scene: &Scene) -> (EnrolledEdge, HttpReader) {
+    let edge = scene.edge(&scene.bob, "laptop").await;
+    let mut reader = HttpReader::ndjson(&scene.relay, &edge, "").await;
+    reader.frame("open").await;
+    (edge, reader)
+}
+
+/// The same, and the event of a session that was just delegated.
+async fn machine_with_work(scene: &Scene) -> (EnrolledEdge, HttpReader, Value) {
+    let (edge, mut reader) = machine(scene).await;
+    scene.linear.delegate("ENG-1", &scene.bob).unwrap();
+    let created = event(&mut reader, "AgentSessionEvent.created").await;
+    (edge, reader, created)
+}
+
 #[tokio::test]
 async fn without_a_machine_the_relay_says_that_the_work_waits() {
     let scene = scene().await;
@@ -94,11 +110,7 @@ async fn a_machine_that_works_is_heard_and_one_that_is_silent_is_named() {
     let options = RelayOptions { vars, ..RelayOptions::default() };
     let scene = Scene::installed_with(options, LinearOptions::default()).await;
     prepare(&scene);
-    let edge = scene.edge(&scene.bob, "laptop").await;
-    let mut reader = HttpReader::ndjson(&scene.relay, &edge, "").await;
-    reader.frame("open").await;
-    scene.linear.delegate("ENG-1", &scene.bob).unwrap();
-    let created = event(&mut reader, "AgentSessionEvent.created").await;
+    let (edge, mut reader, created) = machine_with_work(&scene).await;
     let id = created["id"].as_str().unwrap();
     report(&scene, &edge, json!({ "eventId": id, "status": "processing" })).await.ok();
     until_said(&scene, "thought", "laptop").await;
@@ -135,11 +147,7 @@ async fn a_machine_that_works_is_heard_and_one_that_is_silent_is_named() {
 #[tokio::test]
 async fn a_stop_is_answered_by_the_relay_when_its_machine_is_gone() {
     let scene = scene().await;
-    let edge = scene.edge(&scene.bob, "laptop").await;
-    let mut reader = HttpReader::ndjson(&scene.relay, &edge, "").await;
-    reader.frame("open").await;
-    scene.linear.delegate("ENG-1", &scene.bob).unwrap();
-    let created = event(&mut reader, "AgentSessionEvent.created").await;
+    let (edge, mut reader, created) = machine_with_work(&scene).await;
     let started = json!({ "eventId": created["id"], "status": "processing" });
     report(&scene, &edge, started).await.ok();
     until_said(&scene, "thought", "laptop").await;
@@ -167,11 +175,7 @@ async fn a_stop_is_answered_by_the_relay_when_its_machine_is_gone() {
 #[tokio::test]
 async fn what_linear_refuses_for_good_is_given_up_and_shown() {
     let scene = scene().await;
-    let edge = scene.edge(&scene.bob, "laptop").await;
-    let mut reader = HttpReader::ndjson(&scene.relay, &edge, "").await;
-    reader.frame("open").await;
-    scene.linear.delegate("ENG-1", &scene.bob).unwrap();
-    let created = event(&mut reader, "AgentSessionEvent.created").await;
+    let (edge, _reader, created) = machine_with_work(&scene).await;
     scene.linear.fail_next("agentActivityCreate", FaultKind::InputError, 1);
     let body = json!({ "eventId": created["id"], "status": "processing" });
     report(&scene, &edge, body).await.ok();
@@ -198,11 +202,7 @@ async fn what_linear_refuses_for_good_is_given_up_and_shown() {
 #[tokio::test]
 async fn activities_that_are_none_are_told_apart() {
     let scene = scene().await;
-    let edge = scene.edge(&scene.bob, "laptop").await;
-    let mut reader = HttpReader::ndjson(&scene.relay, &edge, "").await;
-    reader.frame("open").await;
-    scene.linear.delegate("ENG-1", &scene.bob).unwrap();
-    let created = event(&mut reader, "AgentSessionEvent.created").await;
+    let (edge, _reader, created) = machine_with_work(&scene).await;
     let id = created["id"].as_str().unwrap();
     for wrong in [
         json!({ "type": "prompt", "body": "x" }),
@@ -223,13 +223,14 @@ async fn activities_that_are_none_are_told_apart() {
 #[tokio::test]
 async fn classic_notifications_are_answered_with_a_reaction_and_a_comment() {
     let scene = scene().await;
-    let edge = scene.edge(&scene.bob, "laptop").await;
-    let mut reader = HttpReader::ndjson(&scene.relay, &edge, "").await;
-    reader.frame("open").await;
+    let (edge, mut reader) = machine(&scene).await;
     let comment = scene.linear.comment("ENG-1", &scene.bob, "Look here", None).unwrap();
     scene.linear.notify("issueCommentMention", "ENG-1", &scene.bob, Some(&comment)).unwrap();
     let notified = event(&mut reader, "AppUserNotification.issueCommentMention").await;
     let id = notified["id"].clone();
+    let thought = json!({ "type": "thought", "body": "Hm." });
+    let refused = activity(&scene, &edge, id.as_str().unwrap(), thought).await;
+    refused.refused("there is no session", ErrorCode::SessionUnknown);
     report(&scene, &edge, json!({ "eventId": id, "status": "processing" })).await.ok();
     let body = json!({ "eventId": id, "status": "completed", "message": "I looked." });
     report(&scene, &edge, body).await.ok();
@@ -245,17 +246,24 @@ async fn classic_notifications_are_answered_with_a_reaction_and_a_comment() {
 #[tokio::test]
 async fn an_app_that_is_taken_away_takes_its_streams_with_it() {
     let scene = scene().await;
-    let edge = scene.edge(&scene.bob, "laptop").await;
-    let mut reader = HttpReader::ndjson(&scene.relay, &edge, "").await;
-    reader.frame("open").await;
+    let (_edge, mut reader) = machine(&scene).await;
+    let desk = scene.edge(&scene.ada, "desk").await;
+    let mut other = HttpReader::ndjson(&scene.relay, &desk, "").await;
+    other.frame("open").await;
     scene.linear.uninstall(&scene.acme).unwrap();
-    let bye = reader.frame("bye").await;
-    assert_eq!(bye["code"], "uninstalled");
+    for reader in [&mut reader, &mut other] {
+        let bye = reader.frame("bye").await;
+        assert_eq!(bye["code"], "uninstalled");
+    }
     until("no tokens", async || {
         let status = scene.installation(&scene.acme).await;
         (status["apps"][0]["state"] == "revoked").then_some(())
     })
     .await;
+    // And comes back.
+    scene.install(&scene.ada).await;
+    scene.linear.delegate("ENG-1", &scene.bob).unwrap();
+    until_said(&scene, "thought", "No machine").await;
 }
 
 /// A refresh token can be used once; Linear repeats its answer for half an hour only.
@@ -264,11 +272,7 @@ async fn tokens_are_renewed_again_and_again_while_answers_go_on() {
     let linear = LinearOptions { access_token_s: 4, ..LinearOptions::default() };
     let scene = Scene::installed_with(RelayOptions::default(), linear).await;
     prepare(&scene);
-    let edge = scene.edge(&scene.bob, "laptop").await;
-    let mut reader = HttpReader::ndjson(&scene.relay, &edge, "").await;
-    reader.frame("open").await;
-    scene.linear.delegate("ENG-1", &scene.bob).unwrap();
-    let created = event(&mut reader, "AgentSessionEvent.created").await;
+    let (edge, _reader, created) = machine_with_work(&scene).await;
     let id = created["id"].as_str().unwrap();
     for number in 0..4 {
         scene.linear.advance(Duration::from_secs(5));

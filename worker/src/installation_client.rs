@@ -2,7 +2,7 @@
 
 use relay_schemas::{
     ActivityCommand, ActivityReply, Announce, Announcement, GivenUpList, OrganizationId, Problem,
-    ReportCommand, Revoked,
+    ReportCommand, Revoked, RevokedReply, ToldOfEnd,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use worker::Env;
@@ -43,10 +43,22 @@ pub(crate) async fn given_up(env: &Env, organization: &OrganizationId) -> Outcom
     command(env, organization, "/given-up", &()).await
 }
 
-/// Linear says that an app is no longer installed. `app` is what the webhook calls it.
-pub(crate) async fn revoked(env: &Env, organization: &OrganizationId, app: &str) -> Outcome<()> {
-    let revoked = Revoked { app: app.to_owned() };
-    command(env, organization, "/revoked", &revoked).await.map(ignored)
+/// Linear says that an app is no longer installed. May be repeated.
+pub(crate) async fn revoked(
+    env: &Env,
+    organization: &OrganizationId,
+    revoked: &Revoked,
+) -> Outcome<RevokedReply> {
+    command(env, organization, "/revoked", revoked).await
+}
+
+/// So far the organization's streams know that no app is left.
+pub(crate) async fn told_of_end(
+    env: &Env,
+    organization: &OrganizationId,
+    up_to: String,
+) -> Outcome<()> {
+    command(env, organization, "/told-of-end", &ToldOfEnd { up_to }).await.map(ignored)
 }
 
 fn ignored(_: serde::de::IgnoredAny) {}

@@ -1,17 +1,16 @@
 mod kick;
 mod storage;
 
-use std::{
-    cell::{Cell, RefCell},
-    time::Duration,
-};
+use std::{cell::RefCell, time::Duration};
 
 use futures::{
     FutureExt, StreamExt,
     future::{LocalBoxFuture, select_all},
     stream::FuturesUnordered,
 };
-use relay_durable::{Effect, Installation, InstallationError, InstallationSettings, PersonStep};
+use relay_durable::{
+    Effect, Installation, InstallationError, InstallationSettings, PersonStep, Wake, WorkClock,
+};
 use relay_schemas::{PersonQuery, Problem, UnixMillis, linear_api::LinearAnswer};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
@@ -34,22 +33,20 @@ pub struct InstallationObject {
     env: Env,
     core: RefCell<Option<Core>>,
     kick: Kick,
-    /// When the alarm's work was last seen going on.
-    worked_at: Cell<UnixMillis>,
-    alarm: Cell<Option<UnixMillis>>,
+    clock: RefCell<WorkClock>,
 }
 
 type Core = Installation<SqlInstallation>;
 type Outcome<T> = std::result::Result<T, InstallationError<Error>>;
 
-/// When the next alarm comes if this one's work is cut off. Longer than any request takes.
-const CUT_OFF_MS: u64 = 20_000;
-
 /// How long one alarm works before the next takes over. The platform ends it after 15 min.
 const WORK_MS_MAX: u64 = 120_000;
 
+/// How long the work waits without a sign before it looks for more.
+const LOOK_MS: u64 = 5_000;
+
 /// When an alarm that failed is tried again.
-const ALARM_RETRY_MS: u64 = 5_000;
+const ALARM_RETRY_MS: u64 = 1_000;
 
 /// How long a question about a person waits for new tokens, and how often it looks.
 const PERSON_WAIT_MS: u64 = 8_000;
@@ -68,8 +65,7 @@ impl DurableObject for InstallationObject {
             env,
             core: RefCell::new(None),
             kick: Kick::default(),
-            worked_at: Cell::default(),
-            alarm: Cell::default(),
+            clock: RefCell::default(),
         }
     }
 
@@ -83,6 +79,9 @@ impl DurableObject for InstallationObject {
             "/report" => self.command(&body, |core, report| {
                 core.report(&report, host::now()).map(|()| received())
             }),
+            "/abandoned" => self.command(&body, |core, abandoned| {
+                core.abandoned(&abandoned, host::now()).map(|()| received())
+            }),
             "/activity" => self.command(&body, |core, activity| {
                 core.activity(&activity, host::now(), &mut host::random_bytes)
             }),
@@ -90,11 +89,14 @@ impl DurableObject for InstallationObject {
                 core.granted(&granted, host::now(), &mut host::random_bytes)?;
                 Ok(received())
             }),
-            "/revoked" => self.command(&body, |core, revoked| {
-                core.revoked(&revoked, host::now())?;
+            "/revoked" => {
+                self.command(&body, |core, revoked| Ok(core.revoked(&revoked, host::now())?))
+            }
+            "/told-of-end" => self.command(&body, |core, told| {
+                core.told_of_end(&told)?;
                 Ok(received())
             }),
-            "/status" => return self.answer(self.with_core(|core| Ok(core.status(host::now())?))),
+            "/status" => return self.answer(self.with_core(|core| Ok(core.status(host::now())))),
             "/given-up" => {
                 return self.answer(self.with_core(|core| Ok(core.given_up(host::now())?)));
             }
@@ -103,32 +105,28 @@ impl DurableObject for InstallationObject {
         };
         self.wake().await?;
         if matches!(path.as_str(), "/granted" | "/revoked") {
-            self.tell().await;
+            self.tell();
         }
         outcome
     }
 
     async fn alarm(&self) -> Result<Response> {
-        self.alarm.set(None);
         let settings = Settings::of(&self.env);
         let is_configured = settings.is_ok_and(|settings| settings.linear.is_some());
         if !is_configured {
             // Nothing can be done before the next deployment, and the next command sets an alarm.
+            self.clock.borrow_mut().reset();
             return Response::empty();
         }
-        self.set_alarm(host::now() + CUT_OFF_MS).await?;
-        let next = match self.work().await {
-            Ok(next) => next,
-            Err(error) => {
-                self.fail(&error);
-                // What was under way is given up with this value; a new one begins it again.
-                self.core.replace(None);
-                Some(host::now() + ALARM_RETRY_MS)
-            }
-        };
-        self.tell().await;
-        self.worked_at.set(UnixMillis::default());
-        self.alarm.set(None);
+        let next = self.clock.borrow_mut().begin(host::now());
+        self.set_alarm(next).await?;
+        if let Err(error) = self.work().await {
+            self.fail(&error);
+            // What was under way is given up with this value; a new one begins it again.
+            self.core.replace(None);
+        }
+        self.tell();
+        let next = self.clock.borrow_mut().end(self.next_alarm());
         match next {
             Some(at) => self.set_alarm(at).await?,
             None => self.state.storage().delete_alarm().await?,
@@ -194,73 +192,72 @@ impl InstallationObject {
         log::platform_error("installation_failed", "", &error);
     }
 
-    /// Lets operators see what has happened.
-    async fn tell(&self) {
+    /// Lets operators see what has happened. Nothing waits for it: the alarm's work is over, and a
+    /// command that comes meanwhile sets the next.
+    fn tell(&self) {
         // A core that has failed is loaded by whoever needs it, not to be counted.
         if self.core.borrow().is_none() {
             return;
         }
-        match self.with_core(|core| Ok(core.news(host::now())?)) {
+        match self.with_core(|core| Ok(core.news(host::now()))) {
             Ok(news) => {
                 metrics::record(|delta| delta.merge(news.delta));
                 if news.is_urgent || metrics::is_flush_due() {
-                    metrics::flush(&self.env).await;
+                    let env = self.env.clone();
+                    self.state.wait_until(async move { metrics::flush(&env).await });
                 }
             }
             Err(error) => self.fail(&error),
         }
     }
 
-    fn is_working(&self) -> bool {
-        host::now().since_ms(self.worked_at.get()) < CUT_OFF_MS
+    fn next_alarm(&self) -> Option<UnixMillis> {
+        match self.core.borrow().as_ref() {
+            Some(core) => core.next_alarm(host::now()),
+            // It has failed, and what it was about to do is only in storage.
+            None => Some(host::now() + ALARM_RETRY_MS),
+        }
     }
 
     /// A command may have left something to do.
     async fn wake(&self) -> Result<()> {
-        if self.is_working() {
-            self.kick.kick();
-            return Ok(());
-        }
-        let next = match self.core.borrow().as_ref() {
-            Some(core) => core.next_alarm(host::now()),
-            // It has failed, and what it was about to do is only in storage.
-            None => Some(host::now() + ALARM_RETRY_MS),
-        };
-        match next {
-            Some(at) => self.set_alarm(at).await,
-            None => Ok(()),
+        let wake = self.clock.borrow_mut().wake(self.next_alarm(), host::now());
+        match wake {
+            Wake::Nothing => Ok(()),
+            Wake::Kick => {
+                self.kick.kick();
+                Ok(())
+            }
+            Wake::Alarm(at) => self.set_alarm(at).await,
         }
     }
 
-    /// Sets the alarm only when it must come earlier than the one that is set: each setting is a
-    /// billed row.
     async fn set_alarm(&self, at: UnixMillis) -> Result<()> {
-        if self.alarm.get().is_some_and(|set| set <= at && set > host::now()) {
-            return Ok(());
-        }
         let delay_ms = at.since_ms(host::now()).max(1);
-        self.alarm.set(Some(at));
-        self.state.storage().set_alarm(Duration::from_millis(delay_ms)).await
+        let set = self.state.storage().set_alarm(Duration::from_millis(delay_ms)).await;
+        if set.is_err() {
+            self.clock.borrow_mut().reset();
+        }
+        set
     }
 
-    /// Does what there is to do until nothing is under way, and gives back when there is more.
-    async fn work(&self) -> Outcome<Option<UnixMillis>> {
+    /// Does what there is to do until nothing is under way, or it has worked long enough.
+    async fn work(&self) -> Outcome<()> {
         let settings = Settings::of(&self.env).map_err(InstallationError::Refused)?;
         let linear = settings.linear.as_ref().ok_or_else(not_configured)?;
         let end = host::now() + WORK_MS_MAX;
         let mut under_way = FuturesUnordered::new();
         loop {
-            self.worked_at.set(host::now());
+            self.clock.borrow_mut().go_on(host::now());
             while host::now() < end
                 && let Some(effect) = self.with_core(|core| Ok(core.next_effect(host::now())?))?
             {
                 under_way.push(perform(linear, effect));
             }
-            let next = self.with_core(|core| Ok(core.next_alarm(host::now())))?;
             if under_way.is_empty() {
-                // With something still to do this alarm has worked long enough.
-                return Ok(next.map(|at| at.max(host::now() + 1)));
+                return Ok(());
             }
+            let next = self.with_core(|core| Ok(core.next_alarm(host::now())))?;
             if let Some(ended) = self.something(&mut under_way, next).await {
                 self.note(ended)?;
             }
@@ -274,7 +271,7 @@ impl InstallationObject {
         next: Option<UnixMillis>,
     ) -> Option<Ended> {
         let until_next = next.map(|at| at.since_ms(host::now())).filter(|wait_ms| *wait_ms > 0);
-        let wait = Duration::from_millis(until_next.unwrap_or(CUT_OFF_MS).min(CUT_OFF_MS / 4));
+        let wait = Duration::from_millis(until_next.unwrap_or(LOOK_MS).min(LOOK_MS));
         let ended: LocalBoxFuture<'a, Option<Ended>> = under_way.next().boxed_local();
         let kicked = self.kick.wait().map(|()| None).boxed_local();
         let due = Delay::from(wait).map(|()| None).boxed_local();

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{call::Call, objects::command};
 
-/// Hands over the tokens of an app that was just installed. They never come out again.
+/// Hands over the tokens of an app that was just installed. They never come out again. The directory
+/// learns of the app first: an app that speaks without being known there would hear itself. What
+/// fails here is repeated by its administrator, and found done.
 pub(crate) async fn granted(
     call: &Call,
     app: &str,
@@ -28,9 +30,9 @@ pub(crate) async fn granted(
         "app_user": viewer.id,
     });
     let name = organization.id.as_str();
-    let _: Value = command(call, "INSTALLATIONS", name, "/granted", &granted).await?;
     let app = json!({ "app": app, "app_user": viewer.id });
     let _: Value = command(call, "DIRECTORIES", name, "/app", &app).await?;
+    let _: Value = command(call, "INSTALLATIONS", name, "/granted", &granted).await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 use relay_schemas::{
-    ActivityCommand, ActivityRequest, Counter, ErrorCode, EventId, Problem, Report, ReportCommand,
-    ReportReply, Speaker, StatusCommand, StreamKey,
+    ActivityCommand, ActivityRequest, AnsweredIn, Counter, ErrorCode, EventId, Problem, Report,
+    ReportCommand, ReportReply, Speaker, StatusCommand, StreamKey,
 };
 use serde_json::json;
 use worker::Response;
@@ -39,6 +39,7 @@ pub(crate) async fn report(call: &mut Call) -> Result<Response, Problem> {
             error: report.error,
             duration_ms: report.duration_ms,
             exit_code: report.exit_code,
+            is_retried: reply.retried,
         };
         installation_client::report(&call.env, &stream.organization, &report).await?;
     }
@@ -53,15 +54,16 @@ pub(crate) async fn activity(call: &mut Call) -> Result<Response, Problem> {
     let stream = call.stream_of_channel()?;
     let request = ActivityRequest::parse(&call.small_body().await?)?;
     let id = request.event_id;
-    match may_report(call, &stream, id).await? {
-        Ok(ReportReply { .. }) => {}
+    let kind = match may_report(call, &stream, id).await? {
+        Ok(reply) => reply.kind,
         Err(refusal) => return Ok(refusal),
-    }
+    };
     if call.settings.linear.is_none() {
         let message = "this relay has no LINEAR_CLIENT_ID: it answers nothing to Linear";
         return Err(Problem::new(ErrorCode::OauthNotConfigured, message));
     }
-    let command = ActivityCommand { event: id, edge: speaker(call), activity: request.activity };
+    let edge = speaker(call);
+    let command = ActivityCommand { event: id, kind, edge, activity: request.activity };
     let reply = installation_client::activity(&call.env, &stream.organization, &command).await?;
     note(call, id, "activity");
     metrics::add(Counter::Reports("activity"), 1);
@@ -82,10 +84,8 @@ async fn may_report(
 /// Whether Linear is to hear of reports on events of this kind. One that lies in history has a kind
 /// that the stream does not know: the installation knows whether it waits for an answer.
 fn is_answered(call: &Call, kind: Option<&str>) -> bool {
-    let is_addressed = kind.is_none_or(|kind| {
-        kind.starts_with("AgentSessionEvent.") || kind.starts_with("AppUserNotification.")
-    });
-    call.settings.linear.is_some() && is_addressed
+    let is_awaited = kind.is_none_or(|kind| AnsweredIn::of_kind(kind).is_some());
+    call.settings.linear.is_some() && is_awaited
 }
 
 fn speaker(call: &Call) -> Speaker {

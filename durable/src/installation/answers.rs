@@ -1,8 +1,8 @@
 //! What a machine's word becomes in Linear.
 
 use relay_schemas::{
-    ActivityCommand, ActivityContent, Announcement, EventId, ReportCommand, ReportStatus,
-    UnixMillis,
+    Abandoned, ActivityCommand, ActivityContent, Announcement, EventId, ReportCommand,
+    ReportStatus, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -124,7 +124,28 @@ impl AnnouncedEvent {
             Operation::Reaction { .. } => "",
             _ => report.edge.id.as_str(),
         };
-        let id = call_id(self.event(), who, report.status.as_str(), "report");
+        // The same machine may be given it again, and fail for good.
+        let what = if is_retried(report) { "retried" } else { report.status.as_str() };
+        let id = call_id(self.event(), who, what, "report");
+        Some(Wanted::now(id, urgency, operation, now))
+    }
+
+    /// What it is said that no machine has finished it; nothing where one has answered.
+    pub(super) fn abandon(&self, abandoned: &Abandoned, now: UnixMillis) -> Option<Wanted> {
+        if self.is_concluded {
+            return None;
+        }
+        let body = abandonment(abandoned);
+        let (urgency, operation) = match self.announcement.session.clone() {
+            Some(session) => {
+                let content = json!({ "type": "error", "body": body });
+                let (ephemeral, options) = (false, None);
+                let activity = Operation::Activity { session, content, ephemeral, options };
+                (Urgency::Final, activity)
+            }
+            None => (Urgency::Ordinary, self.comment(body)),
+        };
+        let id = call_id(self.event(), "relay", "abandoned", "report");
         Some(Wanted::now(id, urgency, operation, now))
     }
 
@@ -143,6 +164,12 @@ impl AnnouncedEvent {
             ReportStatus::Completed => {
                 let default = if self.announcement.is_stop() { "Stopped." } else { "Done." };
                 (Urgency::Final, response(words(&report.message).unwrap_or(default)), false)
+            }
+            ReportStatus::Failed if is_retried(report) => {
+                let name = name_of(&report.edge.name);
+                let body =
+                    format!("It is tried again. On {name} it has failed: {}", failure(report));
+                (Urgency::Ordinary, thought(&body), false)
             }
             ReportStatus::Failed => {
                 let content = json!({ "type": "error", "body": failure(report) });
@@ -166,14 +193,16 @@ impl AnnouncedEvent {
                 });
             }
             ReportStatus::Completed => words(&report.message)?.to_owned(),
+            ReportStatus::Failed if is_retried(report) => return None,
             ReportStatus::Failed => failure(report),
         };
+        Some(self.comment(body))
+    }
+
+    fn comment(&self, body: String) -> Operation {
+        let announcement = &self.announcement;
         let parent = announcement.parent_comment.as_ref().or(announcement.comment.as_ref());
-        Some(Operation::Comment {
-            issue: announcement.issue.clone(),
-            parent: parent.cloned(),
-            body,
-        })
+        Operation::Comment { issue: announcement.issue.clone(), parent: parent.cloned(), body }
     }
 
     /// What an activity of a machine becomes; `None` where there is no session to show it in.
@@ -232,6 +261,24 @@ fn response(body: &str) -> Value {
 
 fn words(text: &Option<String>) -> Option<&str> {
     text.as_deref().map(str::trim).filter(|text| !text.is_empty())
+}
+
+/// Whether it is no end of the event that it has failed.
+pub(super) fn is_retried(report: &ReportCommand) -> bool {
+    report.status == ReportStatus::Failed && report.is_retried
+}
+
+fn abandonment(abandoned: &Abandoned) -> String {
+    let times = match abandoned.attempts {
+        0 | 1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        more => format!("{more} times"),
+    };
+    let last =
+        abandoned.edge.as_deref().map(|name| format!(", the last time on {}", name_of(name)));
+    let why = words(&abandoned.error).map(|error| format!(" {error}")).unwrap_or_default();
+    let last = last.unwrap_or_default();
+    format!("This was tried {times}{last}, and no machine has finished it. It is given up.{why}")
 }
 
 fn failure(report: &ReportCommand) -> String {

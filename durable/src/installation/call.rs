@@ -104,6 +104,14 @@ pub(super) struct Call {
     pub(super) not_before: UnixMillis,
     #[serde(default)]
     pub(super) attempts: u32,
+    /// How many of the attempts were refused for their token.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) refusals: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// A UUID of version 4's shape from what makes the call the same call.
@@ -171,6 +179,37 @@ impl Call {
         }
         input.insert("id".into(), self.id.as_str().into());
         Value::Object(input)
+    }
+
+    /// What Linear calls it: limits of requests can be an operation's own.
+    pub(super) fn endpoint(&self) -> &'static str {
+        match &self.operation {
+            Operation::Activity { .. } => "agentActivityCreate",
+            Operation::Session { .. } => "agentSessionUpdate",
+            Operation::Comment { .. } => "commentCreate",
+            Operation::Reaction { .. } => "reactionCreate",
+        }
+    }
+
+    /// Calls of one lane are made one after the other.
+    pub(super) fn lane(&self) -> (&str, &str) {
+        (&self.app, &self.lane)
+    }
+
+    /// Whether the relay would stand in for a machine that still has time to speak.
+    pub(super) fn is_early(&self, now: UnixMillis) -> bool {
+        self.stand_in.is_some() && self.attempts == 0 && self.not_before > now
+    }
+
+    /// Whether somebody waits for it: an answer, a question, an error, a comment.
+    pub(super) fn is_answer(&self) -> bool {
+        match &self.operation {
+            Operation::Activity { content, .. } => {
+                matches!(content["type"].as_str(), Some("response" | "error" | "elicitation"))
+            }
+            Operation::Comment { .. } => true,
+            Operation::Session { .. } | Operation::Reaction { .. } => false,
+        }
     }
 
     /// What it is, for operators.

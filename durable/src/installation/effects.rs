@@ -4,22 +4,30 @@ use std::fmt;
 
 use relay_schemas::{
     Counter, SecretText, UnixMillis,
-    limits::{CALL_AGE_MS_MAX, CALL_RETRY_MS},
+    limits::{CALL_AGE_MS_MAX, CALL_RETRY_MS, PARKED_MS},
     linear_api::{BatchOutcome, LinearAnswer, Outcome},
 };
 
 use super::{
     Installation, Random, SWEEP_INTERVAL_MS,
-    call::{Call, Urgency, batch_request},
+    call::{Call, Operation, Urgency, batch_request},
     grant::RefreshForm,
+    outbox::Request,
     storage::{InstallationRow, InstallationStorage},
 };
 
 /// How long batches are left alone after one was refused for being one.
 const BATCH_PAUSE_MS: u64 = 600_000;
 
-/// The longest that a rate limit is believed; Linear's periods are hours.
-const RATE_LIMIT_MS_MAX: u64 = 2 * 3_600_000;
+/// The longest that Linear's word on when to come back is believed.
+const RETRY_AFTER_MS_MAX: u64 = 600_000;
+
+/// How often a call is made with tokens that are refused: with its pauses, for the better part of an
+/// hour.
+const REFUSALS_MAX: u32 = 20;
+
+/// How long an answer waits behind a thought that fails.
+const HELD_UP_MS_MAX: u64 = 60_000;
 
 /// What the shell is to do.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,7 +71,7 @@ impl<S: InstallationStorage> Installation<S> {
             return Ok(Some(effect));
         }
         let calls = {
-            let gate = |app: &str| self.gate(app, now);
+            let gate = |call: &Call| self.gate(call, now);
             self.outbox.next(&gate, now >= self.batches_from, now)
         };
         let Some((calls, urgency)) = calls else { return Ok(None) };
@@ -110,9 +118,8 @@ impl<S: InstallationStorage> Installation<S> {
     ) -> Result<(), S::Error> {
         let Some(ended) = self.outbox.end(request) else { return Ok(()) };
         if let (Some(answer), Some(grant)) = (answer, self.grants.get_mut(&ended.app)) {
-            grant.budget = grant.budget.updated(answer);
+            grant.budget.update(ended.endpoint, answer, now);
         }
-        let from = (ended.app.as_str(), ended.generation);
         let failed = Outcome::Passing { retry_after_ms: None };
         let outcome = match answer {
             None => BatchOutcome::Whole(failed),
@@ -121,7 +128,7 @@ impl<S: InstallationStorage> Installation<S> {
         };
         match outcome {
             BatchOutcome::Whole(outcome) => {
-                self.note_outcome(from, &outcome, now)?;
+                self.note_outcome(&ended, &outcome, now)?;
                 for number in ended.calls {
                     self.settle(number, &outcome, now, random)?;
                 }
@@ -131,10 +138,10 @@ impl<S: InstallationStorage> Installation<S> {
                 ended.calls.iter().for_each(|number| self.outbox.set_apart(*number));
             }
             BatchOutcome::Each(outcomes) => {
-                for (number, outcome) in ended.calls.into_iter().zip(outcomes) {
+                for (number, outcome) in ended.calls.iter().copied().zip(outcomes) {
                     match outcome {
                         Some(outcome) => {
-                            self.note_outcome(from, &outcome, now)?;
+                            self.note_outcome(&ended, &outcome, now)?;
                             self.settle(number, &outcome, now, random)?;
                         }
                         None => self.outbox.set_apart(number),
@@ -148,21 +155,21 @@ impl<S: InstallationStorage> Installation<S> {
     /// What an outcome says about the token and its budget.
     fn note_outcome(
         &mut self,
-        (app, generation): (&str, u64),
+        request: &Request,
         outcome: &Outcome,
         now: UnixMillis,
     ) -> Result<(), S::Error> {
+        let Request { app, generation, endpoint, .. } = request;
         match outcome {
-            Outcome::Accepted | Outcome::AlreadyThere => self.note_worked(app, generation)?,
+            Outcome::Accepted | Outcome::AlreadyThere => self.note_worked(app, *generation)?,
             Outcome::Unauthorized => {
                 if let Some(grant) = self.grants.get_mut(app) {
-                    grant.refused(generation, now);
+                    grant.refused(*generation, now);
                 }
             }
             Outcome::RateLimited { until } => {
                 if let Some(grant) = self.grants.get_mut(app) {
-                    let until = (*until).min(now + RATE_LIMIT_MS_MAX);
-                    grant.limited_until = grant.limited_until.max(until);
+                    grant.limit(endpoint, *until, now);
                 }
             }
             Outcome::Permanent { .. } | Outcome::Passing { .. } => {}
@@ -184,17 +191,40 @@ impl<S: InstallationStorage> Installation<S> {
         match outcome {
             Outcome::Accepted | Outcome::AlreadyThere => self.finish(number, now),
             Outcome::Permanent { code, message } => self.give_up(number, (code, message), now),
-            // It is the token or the budget that waits.
-            Outcome::Unauthorized | Outcome::RateLimited { .. } => Ok(()),
+            // It is the budget that waits.
+            Outcome::RateLimited { .. } => Ok(()),
+            Outcome::Unauthorized => self.refuse(number, now, random),
             Outcome::Passing { retry_after_ms } => {
-                let Some(call) = self.outbox.call_mut(number) else { return Ok(()) };
-                let pause_ms = retry_after_ms.unwrap_or_else(|| pause_ms(call.attempts, random));
-                call.attempts = call.attempts.saturating_add(1);
-                call.not_before = now + pause_ms;
-                let call = call.clone();
-                self.put(InstallationRow::Call, &call.id, &call, None)
+                let Some(call) = self.outbox.call(number) else { return Ok(()) };
+                let pause_ms = match retry_after_ms {
+                    Some(asked_ms) => (*asked_ms).clamp(CALL_RETRY_MS.0, RETRY_AFTER_MS_MAX),
+                    None => pause_ms(call.attempts, random),
+                };
+                self.postpone(number, now + pause_ms)
             }
         }
+    }
+
+    /// A call whose token was refused goes at once when there is a new one. If it is refused again
+    /// and again, it is the call that Linear doesn't want.
+    fn refuse(&mut self, number: u64, now: UnixMillis, random: Random<'_>) -> Result<(), S::Error> {
+        let Some(call) = self.outbox.call_mut(number) else { return Ok(()) };
+        call.refusals = call.refusals.saturating_add(1);
+        let pause_ms = match call.refusals {
+            // A crash can take the news of a refusal with it.
+            1..=3 => 0,
+            REFUSALS_MAX.. => return self.give_up(number, ("unauthorized", ""), now),
+            more => pause_ms(more - 4, random),
+        };
+        self.postpone(number, now + pause_ms)
+    }
+
+    fn postpone(&mut self, number: u64, until: UnixMillis) -> Result<(), S::Error> {
+        let Some(call) = self.outbox.call_mut(number) else { return Ok(()) };
+        call.attempts = call.attempts.saturating_add(1);
+        call.not_before = until;
+        let call = call.clone();
+        self.put(InstallationRow::Call, &call.id, &call, None)
     }
 
     /// A call that was under way when its app was taken away.
@@ -210,25 +240,48 @@ impl<S: InstallationStorage> Installation<S> {
         for number in self.outbox.idle_where(is_old) {
             self.give_up(number, ("expired", ""), now)?;
         }
+        for (number, since) in self.outbox.holding_up(now) {
+            if now.since_ms(since) >= HELD_UP_MS_MAX {
+                self.let_answer_pass(number, now)?;
+            }
+        }
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.storage.delete_expired(now)?;
-            self.forget_parked(now);
+            self.forget_parked(PARKED_MS, now);
             let next = self.storage.next_expiry()?;
             self.save_sweep_at(next.map(|at| at.max(now + SWEEP_INTERVAL_MS)))?;
         }
         Ok(())
     }
 
+    /// A call has failed for so long that the answer behind it goes first. A thought after an answer
+    /// would look as if the agent had begun again; a plan, a link or a reaction can come later.
+    fn let_answer_pass(&mut self, number: u64, now: UnixMillis) -> Result<(), S::Error> {
+        match self.outbox.call(number).map(|call| &call.operation) {
+            Some(Operation::Session { .. } | Operation::Reaction { .. }) => {
+                let Some(call) = self.outbox.put_behind(number).cloned() else { return Ok(()) };
+                self.put(InstallationRow::Call, &call.id, &call, None)
+            }
+            Some(Operation::Activity { .. } | Operation::Comment { .. }) | None => {
+                self.give_up(number, ("overtaken", ""), now)
+            }
+        }
+    }
+
     /// When there is something to do, as far as is known now. While requests are under way the
     /// shell is awake anyway.
     pub fn next_alarm(&self, now: UnixMillis) -> Option<UnixMillis> {
-        let gate = |app: &str| self.gate(app, now);
+        let gate = |call: &Call| self.gate(call, now);
         let has_client_credentials = self.settings.has_client_credentials;
+        let grants = self.grants.values();
         let refresh =
-            self.grants.values().filter_map(|grant| grant.refresh_at(has_client_credentials)).min();
+            grants.clone().filter_map(|grant| grant.refresh_at(has_client_credentials)).min();
+        let end = grants.filter_map(|grant| grant.ends_at(has_client_credentials)).min();
         let expiry = self.outbox.calls().map(|call| call.made_at + CALL_AGE_MS_MAX).min();
         let next = self.outbox.next_at(&gate, now);
-        [refresh, expiry, next, self.sweep_at].into_iter().flatten().min()
+        let held_up = self.outbox.holding_up(now).into_iter().map(|(_, since)| since).min();
+        let pass = held_up.map(|since| since + HELD_UP_MS_MAX);
+        [refresh, end, expiry, next, pass, self.sweep_at].into_iter().flatten().min()
     }
 }
 

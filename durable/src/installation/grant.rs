@@ -1,14 +1,17 @@
+mod refresh;
+
 use relay_schemas::{
     AppState, AppStatus, Granted, SecretText, UnixMillis, UserId,
-    limits::REFRESH_REPLAY_MS,
     linear_api::{RateBudget, TokenGrant},
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::refresh::RefreshForm;
+use self::refresh::Refreshing;
 use super::vault::{Random, SealedText, Vault};
 
-/// The first pause before a refresh is tried again, and the longest. It doubles.
-const REFRESH_RETRY_MS: (u64, u64) = (1_000, 300_000);
+/// The longest that a rate limit is believed; Linear's periods are hours.
+const RATE_LIMIT_MS_MAX: u64 = 2 * 3_600_000;
 
 /// An app's tokens as they are stored. The pair before stays until the new access token has worked
 /// once: Linear repeats its answer to an old refresh token for half an hour, so that a pair that
@@ -32,6 +35,9 @@ struct StoredGrant {
     expires_at: UnixMillis,
     #[serde(default)]
     is_proven: bool,
+    /// When it was installed, the last time.
+    #[serde(default)]
+    granted_at: Option<UnixMillis>,
 }
 
 /// An app's tokens, and how their refresh stands. A state here that is not stored begins anew when
@@ -52,25 +58,7 @@ pub(super) struct Grant {
     has_tried_previous: bool,
     error: Option<String>,
     pub(super) budget: RateBudget,
-    pub(super) limited_until: UnixMillis,
-}
-
-#[derive(Clone, Copy)]
-struct Refreshing {
-    request: u64,
-    with_previous: bool,
-}
-
-/// What the token endpoint is asked for; the shell adds who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RefreshForm {
-    /// The next pair.
-    RefreshToken(SecretText),
-    /// An app's own token.
-    ClientCredentials {
-        /// What it is to allow, separated by commas.
-        scope: String,
-    },
+    limited_until: UnixMillis,
 }
 
 impl Grant {
@@ -94,6 +82,7 @@ impl Grant {
             refreshed_at: now,
             expires_at: now,
             is_proven: false,
+            granted_at: Some(now),
         };
         let mut grant = Self::with(stored);
         let pair = TokenGrant {
@@ -210,6 +199,11 @@ impl Grant {
         true
     }
 
+    /// Whether it was installed before `at`; of what doesn't say when it was, that is believed.
+    pub(super) fn was_there(&self, at: Option<UnixMillis>) -> bool {
+        at.zip(self.stored.granted_at).is_none_or(|(at, granted_at)| granted_at <= at)
+    }
+
     pub(super) fn has_client(&self) -> bool {
         self.stored.client.is_some()
     }
@@ -221,139 +215,27 @@ impl Grant {
         self.stored.client = before.stored.client.clone();
     }
 
-    /// What a request carries, while it is good.
+    /// What a request carries, while it is good: also while a person is asked to sign in.
     pub(super) fn token(&self, now: UnixMillis) -> Option<(u64, SecretText)> {
-        let is_good = self.is_ready() && !self.is_refused && now < self.stored.expires_at;
+        let is_good = !self.is_revoked() && !self.is_refused && now < self.stored.expires_at;
         is_good.then(|| Some((self.generation, self.access.clone()?)))?
     }
 
-    /// When a refresh is due; `None` when it is under way, or can't be.
-    pub(super) fn refresh_at(&self, has_client_credentials: bool) -> Option<UnixMillis> {
-        let can = self.refresh.is_some() || has_client_credentials;
-        if !self.is_ready() || self.refreshing.is_some() || !can {
-            return None;
-        }
-        let life_ms = self.stored.expires_at.since_ms(self.stored.refreshed_at);
-        let due = if self.is_refused || self.access.is_none() {
-            UnixMillis::default()
-        } else {
-            self.stored.refreshed_at + life_ms / 5 * 4
-        };
-        Some(due.max(self.not_before))
+    /// Until when Linear takes no request to an endpoint.
+    pub(super) fn closed_until(&self, endpoint: &str, now: UnixMillis) -> UnixMillis {
+        self.budget.spent_until(endpoint, now).unwrap_or_default().max(self.limited_until)
     }
 
-    /// Whether its token is no good and nothing can get another.
-    pub(super) fn is_lost(&self, has_client_credentials: bool, now: UnixMillis) -> bool {
-        let can = self.refresh.is_some() || has_client_credentials;
-        self.is_ready() && !can && (self.is_refused || now >= self.stored.expires_at)
-    }
-
-    /// Begins a refresh; there is no second one until its answer, or until the object is loaded
-    /// again.
-    pub(super) fn begin_refresh(&mut self, request: u64, now: UnixMillis) -> RefreshForm {
-        let with_previous = self.use_previous && self.can_use_previous(now);
-        self.use_previous = false;
-        self.has_tried_previous |= with_previous;
-        self.refreshing = Some(Refreshing { request, with_previous });
-        let token = if with_previous { &self.previous } else { &self.refresh };
-        match token {
-            Some(token) => RefreshForm::RefreshToken(token.clone()),
-            None => RefreshForm::ClientCredentials { scope: self.stored.scopes.join(",") },
+    /// Linear takes nothing until then. Where it is the endpoint's own limit, its budget tells.
+    pub(super) fn limit(&mut self, endpoint: &str, until: UnixMillis, now: UnixMillis) {
+        if !self.budget.is_spent_alone(endpoint, now) {
+            self.limited_until = self.limited_until.max(until.min(now + RATE_LIMIT_MS_MAX));
         }
-    }
-
-    pub(super) fn is_refreshing(&self, request: u64) -> bool {
-        self.refreshing.is_some_and(|refreshing| refreshing.request == request)
-    }
-
-    fn can_use_previous(&self, now: UnixMillis) -> bool {
-        self.previous.is_some()
-            && !self.stored.is_proven
-            && !self.has_tried_previous
-            && now.since_ms(self.stored.refreshed_at) < REFRESH_REPLAY_MS
-    }
-
-    /// The new pair. It is stored by the caller before anything is done with it; a crash here
-    /// means that the same refresh is asked for again.
-    pub(super) fn refreshed(
-        &mut self,
-        pair: TokenGrant,
-        vault: Vault<'_>,
-        now: UnixMillis,
-        random: Random<'_>,
-    ) {
-        let with_previous = self.refreshing.take().is_some_and(|refresh| refresh.with_previous);
-        if !with_previous && pair.refresh.is_some() {
-            self.previous = self.refresh.take();
-            self.stored.previous = self.stored.refresh.take();
-            self.has_tried_previous = false;
-        }
-        self.take(pair, vault, now, random);
-        // Tokens that are refused although they are new are not asked for without a pause.
-        self.not_before = now + if self.failures == 0 { 0 } else { pause_ms(self.failures) };
-    }
-
-    /// The refresh token is dead. `true`: so is the grant; `false`: the one before is tried.
-    pub(super) fn refresh_died(&mut self, now: UnixMillis) -> bool {
-        let with_previous = self.refreshing.take().is_some_and(|refresh| refresh.with_previous);
-        if !with_previous && self.can_use_previous(now) {
-            self.use_previous = true;
-            self.not_before = now;
-            return false;
-        }
-        self.stored.state = AppState::NeedsSignIn;
-        self.error = Some("invalid_grant".into());
-        true
-    }
-
-    pub(super) fn refresh_failed(&mut self, wait_ms: Option<u64>, error: String, now: UnixMillis) {
-        let refreshing = self.refreshing.take();
-        // Whatever it was that failed, it says nothing about the token: the same is tried again.
-        if refreshing.is_some_and(|refreshing| refreshing.with_previous) {
-            self.use_previous = true;
-            self.has_tried_previous = false;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now + wait_ms.unwrap_or_else(|| pause_ms(self.failures));
-        self.error = Some(error);
-    }
-
-    /// A request with the token of this generation was answered 401.
-    pub(super) fn refused(&mut self, generation: u64, now: UnixMillis) {
-        if generation != self.generation || self.is_refused {
-            return;
-        }
-        self.is_refused = true;
-        if self.stored.is_proven {
-            return;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.use_previous = self.can_use_previous(now);
-    }
-
-    /// A request with the token of this generation worked. `true`: for the first time, which is
-    /// to be stored.
-    pub(super) fn worked(&mut self, generation: u64) -> bool {
-        if generation != self.generation {
-            return false;
-        }
-        self.failures = 0;
-        if self.stored.is_proven {
-            return false;
-        }
-        self.stored.is_proven = true;
-        self.stored.previous = None;
-        self.previous = None;
-        true
     }
 
     /// What revokes an app elsewhere may have revoked this one: its token is looked at again.
     pub(super) fn doubt(&mut self) {
         self.is_refused = true;
-    }
-
-    pub(super) fn need_sign_in(&mut self) {
-        self.stored.state = AppState::NeedsSignIn;
     }
 
     /// Forgets the tokens.
@@ -381,9 +263,4 @@ impl Grant {
             scopes: self.stored.scopes.clone(),
         }
     }
-}
-
-fn pause_ms(failures: u32) -> u64 {
-    let (first, longest) = REFRESH_RETRY_MS;
-    (first << failures.saturating_sub(1).min(20)).min(longest)
 }

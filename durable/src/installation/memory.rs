@@ -7,7 +7,7 @@ use std::{
 use relay_schemas::UnixMillis;
 
 use super::storage::{InstallationRow, InstallationStorage};
-use crate::test_storage::StorageFault;
+use crate::counted_writes::{CountedWrites, StorageFault};
 
 type Rows = BTreeMap<(InstallationRow, String), (String, Option<UnixMillis>)>;
 
@@ -16,31 +16,34 @@ type Rows = BTreeMap<(InstallationRow, String), (String, Option<UnixMillis>)>;
 #[derive(Clone, Debug, Default)]
 pub struct MemoryInstallation {
     rows: Rc<RefCell<Rows>>,
-    writes: Rc<Cell<u64>>,
-    writes_until_fault: Rc<Cell<Option<u64>>>,
-    fault_lands: Rc<Cell<bool>>,
+    writes: CountedWrites,
+    listings: Rc<Cell<u64>>,
 }
 
 impl MemoryInstallation {
     /// Lets so many writes pass and fails the next: lost, or landed and answered with an error.
     pub fn fail_after(&self, writes: u64, lands: bool) {
-        self.writes_until_fault.set(Some(writes));
-        self.fault_lands.set(lands);
+        self.writes.fail_after(writes, lands);
     }
 
     /// Whether a fault that was asked for has not come yet.
     pub fn awaits_fault(&self) -> bool {
-        self.writes_until_fault.get().is_some()
+        self.writes.awaits_fault()
     }
 
     /// Takes back a fault that has not come.
     pub fn heal(&self) {
-        self.writes_until_fault.set(None);
+        self.writes.heal();
     }
 
     /// Row writes so far, deletes included.
     pub fn rows_written(&self) -> u64 {
-        self.writes.get()
+        self.writes.rows()
+    }
+
+    /// How often all rows of a kind were read so far.
+    pub fn listings(&self) -> u64 {
+        self.listings.get()
     }
 
     /// Everything that is stored, as text: to look for what must not be there.
@@ -54,22 +57,7 @@ impl MemoryInstallation {
     }
 
     fn write(&self, rows: u64, change: impl FnOnce(&mut Rows)) -> Result<(), StorageFault> {
-        let fails = match self.writes_until_fault.get() {
-            Some(0) => {
-                self.writes_until_fault.set(None);
-                true
-            }
-            Some(left) => {
-                self.writes_until_fault.set(Some(left - 1));
-                false
-            }
-            None => false,
-        };
-        if !fails || self.fault_lands.get() {
-            self.writes.set(self.writes.get() + rows);
-            change(&mut self.rows.borrow_mut());
-        }
-        if fails { Err(StorageFault) } else { Ok(()) }
+        self.writes.write(rows, || change(&mut self.rows.borrow_mut()))
     }
 }
 
@@ -77,6 +65,7 @@ impl InstallationStorage for MemoryInstallation {
     type Error = StorageFault;
 
     fn all(&self, kind: InstallationRow) -> Result<Vec<(String, String)>, StorageFault> {
+        self.listings.set(self.listings.get() + 1);
         let rows = self.rows.borrow();
         let of_kind = rows.iter().filter(|((found, _), _)| *found == kind);
         Ok(of_kind.map(|((_, key), (text, _))| (key.clone(), text.clone())).collect())

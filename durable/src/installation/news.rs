@@ -14,7 +14,7 @@ pub struct News {
 impl<S: InstallationStorage> Installation<S> {
     /// What has happened since it was last asked. What is told again after a crash is how the
     /// installation does, and never a count.
-    pub fn news(&mut self, now: UnixMillis) -> Result<News, S::Error> {
+    pub fn news(&mut self, now: UnixMillis) -> News {
         let mut news = News { delta: MetricsDelta::default(), is_urgent: false };
         if let Some(organization) = &self.organization {
             let touch = InstallationTouch {
@@ -24,7 +24,7 @@ impl<S: InstallationStorage> Installation<S> {
                     .map(|(app, grant)| (app.clone(), Grant::status(grant).state))
                     .collect(),
                 waiting: Some(self.outbox.len()),
-                given_up: self.given_up(now)?.calls.len(),
+                given_up: self.given_up_count(now),
                 at: now,
             };
             let told = self.told.as_ref();
@@ -35,6 +35,6 @@ impl<S: InstallationStorage> Installation<S> {
             }
         }
         news.delta.merge(std::mem::take(&mut self.counts));
-        Ok(news)
+        news
     }
 }

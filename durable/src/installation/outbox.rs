@@ -22,6 +22,7 @@ pub(super) struct Waiting {
 pub(super) struct Request {
     pub(super) app: String,
     pub(super) generation: u64,
+    pub(super) endpoint: &'static str,
     pub(super) calls: Vec<u64>,
     pub(super) is_batch: bool,
     is_urgent: bool,
@@ -54,6 +55,12 @@ impl Gate {
             Urgency::Ordinary => self.ordinary,
         }
     }
+}
+
+/// A call that has failed and waits for its next attempt, and since when an answer waits behind it.
+struct Obstacle {
+    number: u64,
+    since: Option<UnixMillis>,
 }
 
 /// The call at the head of its lane, and how urgent what waits behind it is.
@@ -120,19 +127,49 @@ impl Outbox {
         idle.filter(|(_, waiting)| is_wanted(&waiting.call)).map(|(number, _)| *number).collect()
     }
 
+    /// Calls that have failed and wait for their next attempt while an answer waits behind them, and
+    /// since when it does.
+    pub(super) fn holding_up(&self, now: UnixMillis) -> Vec<(u64, UnixMillis)> {
+        let mut lanes: BTreeMap<(&str, &str), Option<Obstacle>> = BTreeMap::new();
+        for (number, waiting) in &self.calls {
+            let call = &waiting.call;
+            let has_failed = call.attempts > 0 && call.not_before > now;
+            if call.is_early(now) {
+                continue;
+            }
+            let is_in_the_way = waiting.request.is_none() && has_failed && !call.is_answer();
+            let head = is_in_the_way.then_some(Obstacle { number: *number, since: None });
+            if let Some(obstacle) = lanes.entry(call.lane()).or_insert(head)
+                && call.is_answer()
+            {
+                obstacle.since.get_or_insert(call.made_at);
+            }
+        }
+        let obstacles = lanes.into_values().flatten();
+        obstacles.filter_map(|obstacle| Some((obstacle.number, obstacle.since?))).collect()
+    }
+
+    /// What waits behind a call of the same lane goes first.
+    pub(super) fn put_behind(&mut self, number: u64) -> Option<&Call> {
+        let mut waiting = self.calls.remove(&number)?;
+        self.last_number += 1;
+        waiting.call.number = self.last_number;
+        self.calls.insert(self.last_number, waiting);
+        self.call(self.last_number)
+    }
+
     /// The heads of all lanes where nothing is under way. A call in which the relay would stand in
     /// for a machine holds nobody up before its time.
     fn heads(&self, now: UnixMillis) -> Vec<Head> {
         let mut lanes: BTreeMap<(&str, &str), Option<Head>> = BTreeMap::new();
         for (number, waiting) in &self.calls {
             let call = &waiting.call;
-            let lane = (call.app.as_str(), call.lane.as_str());
+            let lane = call.lane();
             if waiting.request.is_some() {
                 lanes.insert(lane, None);
                 continue;
             }
-            let is_early = call.stand_in.is_some() && call.attempts == 0 && call.not_before > now;
-            if is_early {
+            if call.is_early(now) {
                 continue;
             }
             let head = Head { number: *number, urgency: call.urgency };
@@ -147,7 +184,7 @@ impl Outbox {
     /// call that others wait behind is as urgent as they.
     pub(super) fn next(
         &self,
-        gate: &dyn Fn(&str) -> Gate,
+        gate: &dyn Fn(&Call) -> Gate,
         may_batch: bool,
         now: UnixMillis,
     ) -> Option<(Vec<u64>, Urgency)> {
@@ -156,7 +193,7 @@ impl Outbox {
         let is_full_of_ordinary = ordinary >= LINEAR_REQUESTS_MAX - URGENT_REQUESTS;
         let may_go = |head: &Head| {
             let Some(call) = self.call(head.number) else { return false };
-            let is_open = gate(&call.app).of(head.urgency).is_some_and(|from| from <= now);
+            let is_open = gate(call).of(head.urgency).is_some_and(|from| from <= now);
             let has_room = head.urgency != Urgency::Ordinary || !is_full_of_ordinary;
             is_open && has_room && call.not_before <= now
         };
@@ -183,12 +220,12 @@ impl Outbox {
     /// When the next call may be made, if no request under way were in its way.
     pub(super) fn next_at(
         &self,
-        gate: &dyn Fn(&str) -> Gate,
+        gate: &dyn Fn(&Call) -> Gate,
         now: UnixMillis,
     ) -> Option<UnixMillis> {
         let heads = self.heads(now).into_iter().filter_map(|head| {
             let call = self.call(head.number)?;
-            Some(gate(&call.app).of(head.urgency)?.max(call.not_before))
+            Some(gate(call).of(head.urgency)?.max(call.not_before))
         });
         let early = self.calls.values().filter_map(|waiting| {
             let call = &waiting.call;
@@ -206,6 +243,7 @@ impl Outbox {
         (app, generation): (&str, u64),
         (calls, urgency): (Vec<u64>, Urgency),
     ) {
+        let endpoint = calls.first().and_then(|number| self.call(*number)).map(Call::endpoint);
         for number in &calls {
             if let Some(waiting) = self.calls.get_mut(number) {
                 waiting.request = Some(id);
@@ -213,7 +251,8 @@ impl Outbox {
         }
         let is_batch = calls.len() > 1;
         let is_urgent = urgency != Urgency::Ordinary;
-        let request = Request { app: app.to_owned(), generation, calls, is_batch, is_urgent };
+        let (app, endpoint) = (app.to_owned(), endpoint.unwrap_or_default());
+        let request = Request { app, generation, endpoint, calls, is_batch, is_urgent };
         self.requests.insert(id, request);
     }
 

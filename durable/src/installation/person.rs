@@ -13,6 +13,12 @@ use super::{Installation, not_installed, storage::InstallationStorage};
 /// How long an answer about a person is believed.
 const PERSON_KEPT_MS: u64 = 60_000;
 
+/// What Linear calls the question.
+const ENDPOINT: &str = "user";
+
+/// How long an answer is waited for at most, before somebody else may ask.
+const PERSON_ASKED_MS: u64 = 6_000;
+
 /// People that are kept in memory.
 const PEOPLE_MAX: usize = 1_000;
 
@@ -32,7 +38,7 @@ pub enum PersonStep {
         /// The body.
         body: String,
     },
-    /// Tokens are being refreshed, or about to be.
+    /// Tokens are being refreshed, or about to be, or Linear has been asked already.
     Wait,
     /// It can't be known now.
     Refused(Problem),
@@ -57,16 +63,25 @@ impl<S: InstallationStorage> Installation<S> {
         {
             return PersonStep::Known(person.clone());
         }
-        let with_token = self.grants.values().find_map(|grant| {
-            grant.token(now).map(|(generation, token)| (grant.app().to_owned(), generation, token))
-        });
-        let Some((app, generation, token)) = with_token else { return self.without_token() };
+        if self.asked.get(user).is_some_and(|at| now.since_ms(*at) < PERSON_ASKED_MS) {
+            return PersonStep::Wait;
+        }
+        let with_token = self.grants.values().filter_map(|grant| Some((grant, grant.token(now)?)));
+        // One that may speak, if there is any.
+        let first = with_token.min_by_key(|(grant, _)| grant.closed_until(ENDPOINT, now).max(now));
+        let Some((grant, (generation, token))) = first else { return self.without_token() };
+        if grant.closed_until(ENDPOINT, now) > now {
+            return PersonStep::Refused(unavailable());
+        }
+        let app = grant.app().to_owned();
+        self.asked.retain(|_, at| now.since_ms(*at) < PERSON_ASKED_MS);
+        self.asked.insert(user.clone(), now);
         let body = json!({ "query": PERSON, "variables": { "id": user } }).to_string();
         PersonStep::Ask { app, generation, token, body }
     }
 
     fn without_token(&self) -> PersonStep {
-        if self.grants.values().all(|grant| grant.is_revoked()) {
+        if !self.has_app() {
             return PersonStep::Refused(not_installed());
         }
         if self.grants.values().any(|grant| grant.is_ready()) {
@@ -84,12 +99,12 @@ impl<S: InstallationStorage> Installation<S> {
         answer: Option<&LinearAnswer>,
         now: UnixMillis,
     ) -> Result<Option<Result<Person, Problem>>, S::Error> {
-        let unavailable = Problem::new(ErrorCode::Unavailable, "Linear did not answer; try again");
-        let Some(answer) = answer else { return Ok(Some(Err(unavailable))) };
+        self.asked.remove(user);
+        let Some(answer) = answer else { return Ok(Some(Err(unavailable()))) };
         if let Some(grant) = self.grants.get_mut(app) {
-            grant.budget = grant.budget.updated(answer);
+            grant.budget.update(ENDPOINT, answer, now);
         }
-        match PersonOutcome::of(answer) {
+        match PersonOutcome::of(answer, now) {
             PersonOutcome::Known(person) => {
                 self.note_worked(app, generation)?;
                 if self.people.len() >= PEOPLE_MAX {
@@ -104,7 +119,17 @@ impl<S: InstallationStorage> Installation<S> {
                 }
                 Ok(None)
             }
-            PersonOutcome::Unavailable => Ok(Some(Err(unavailable))),
+            PersonOutcome::RateLimited { until } => {
+                if let Some(grant) = self.grants.get_mut(app) {
+                    grant.limit(ENDPOINT, until, now);
+                }
+                Ok(Some(Err(unavailable())))
+            }
+            PersonOutcome::Unavailable => Ok(Some(Err(unavailable()))),
         }
     }
+}
+
+fn unavailable() -> Problem {
+    Problem::new(ErrorCode::Unavailable, "Linear did not answer; try again")
 }

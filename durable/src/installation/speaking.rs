@@ -1,19 +1,23 @@
 //! What events and machines say.
 
 use relay_schemas::{
-    ActivityCommand, ActivityReply, Announce, Announcement, ErrorCode, EventId, Problem,
-    ReportCommand, ReportStatus, UnixMillis,
+    Abandoned, ActivityCommand, ActivityReply, Announce, Announcement, AnsweredIn, ErrorCode,
+    EventId, Problem, ReportCommand, ReportStatus, UnixMillis,
     limits::{OUTBOX_BYTES_MAX, OUTBOX_CALLS_MAX, PARKED_MS, PARKED_REPORTS_MAX, SPEAK_MS_MAX},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     Installation, InstallationError, Random,
-    answers::{AnnouncedEvent, activity_call_id},
+    answers::{AnnouncedEvent, activity_call_id, is_retried},
     call::StandIn,
     not_installed,
     storage::{InstallationRow, InstallationStorage},
 };
+
+/// How long an announcement takes at most, as far as room for others goes: the queue tries for
+/// minutes.
+const LATE_MS: u64 = 600_000;
 
 type Outcome<T, S> = Result<T, InstallationError<<S as InstallationStorage>::Error>>;
 
@@ -65,7 +69,9 @@ impl<S: InstallationStorage> Installation<S> {
             return self.take_parked(event, None, now);
         }
         let names = (announcement.app_user.as_deref(), announcement.app.as_deref());
-        let Some(app) = self.app_of(names.0, names.1)? else { return Ok(()) };
+        let Some(app) = self.app_of(names.0, names.1)? else {
+            return self.note_foreign(announcement.event, now);
+        };
         let until = now + self.settings.event_kept_ms;
         let announcement = announcement.clone();
         let mut event = AnnouncedEvent { announcement, app, is_concluded: false, until };
@@ -125,10 +131,28 @@ impl<S: InstallationStorage> Installation<S> {
         Ok(())
     }
 
+    /// Nobody here answers another app's event: what machines say about it is not kept.
+    fn note_foreign(&mut self, event: EventId, now: UnixMillis) -> Outcome<(), S> {
+        for parked in self.parked.remove(&event).unwrap_or_default() {
+            self.storage.delete(InstallationRow::Parked, &parked.key())?;
+        }
+        // Without any app nothing is parked, and nobody needs to be told apart.
+        if self.has_app() && !self.is_foreign(event)? {
+            let until = Some(now + self.settings.event_kept_ms);
+            self.put_text(InstallationRow::Foreign, &event.to_string(), "", until)?;
+        }
+        Ok(())
+    }
+
+    fn is_foreign(&self, event: EventId) -> Result<bool, S::Error> {
+        Ok(self.storage.get(InstallationRow::Foreign, &event.to_string())?.is_some())
+    }
+
     /// What became of an event on a machine.
     pub fn report(&mut self, report: &ReportCommand, now: UnixMillis) -> Outcome<(), S> {
-        let has_app = self.grants.values().any(|grant| !grant.is_revoked());
-        if !has_app || report.kind.as_deref().is_some_and(|kind| !is_answered(kind)) {
+        let is_silent =
+            report.kind.as_deref().is_some_and(|kind| AnsweredIn::of_kind(kind).is_none());
+        if !self.has_app() || is_silent {
             return Ok(());
         }
         match self.read::<AnnouncedEvent>(InstallationRow::Event, &report.event.to_string())? {
@@ -136,8 +160,22 @@ impl<S: InstallationStorage> Installation<S> {
                 self.require_room()?;
                 self.answer_report(&event, report, None, now)
             }
-            None => self.park(Said::Report(report.clone()), now),
+            None => match self.awaited_in(report.event, report.kind.as_deref())? {
+                Some(_) => self.park(Said::Report(report.clone()), now),
+                None => Ok(()),
+            },
         }
+    }
+
+    /// Where an event that was not announced may yet be answered. What lies in history, so that its
+    /// kind is not known, came long ago: had it been for an app here, it would have been announced.
+    fn awaited_in(
+        &self,
+        event: EventId,
+        kind: Option<&str>,
+    ) -> Result<Option<AnsweredIn>, S::Error> {
+        let place = kind.and_then(AnsweredIn::of_kind);
+        Ok(if place.is_some() && self.is_foreign(event)? { None } else { place })
     }
 
     fn answer_report(
@@ -149,6 +187,7 @@ impl<S: InstallationStorage> Installation<S> {
     ) -> Outcome<(), S> {
         let word = match report.status {
             ReportStatus::Processing => Word::Progress(report.event),
+            ReportStatus::Failed if is_retried(report) => Word::Progress(report.event),
             ReportStatus::Completed | ReportStatus::Failed => Word::End,
         };
         if let Some(mut wanted) = event.answer(report, now) {
@@ -159,6 +198,20 @@ impl<S: InstallationStorage> Installation<S> {
         self.cancel_stand_ins(event, word)
     }
 
+    /// No machine has finished an event that Linear may wait for.
+    pub fn abandoned(&mut self, abandoned: &Abandoned, now: UnixMillis) -> Outcome<(), S> {
+        let key = abandoned.event.to_string();
+        let Some(event) = self.read::<AnnouncedEvent>(InstallationRow::Event, &key)? else {
+            return Ok(());
+        };
+        self.require_room()?;
+        if let Some(mut wanted) = event.abandon(abandoned, now) {
+            wanted.first_after = self.first_word_of(&event);
+            self.want(wanted, (event.app.as_str(), abandoned.event, event.lane()), now)?;
+        }
+        self.cancel_stand_ins(&event, Word::End)
+    }
+
     /// What a machine wants shown. Gives back the id that it has at Linear.
     pub fn activity(
         &mut self,
@@ -166,7 +219,7 @@ impl<S: InstallationStorage> Installation<S> {
         now: UnixMillis,
         random: Random<'_>,
     ) -> Outcome<ActivityReply, S> {
-        if self.grants.values().all(|grant| grant.is_revoked()) {
+        if !self.has_app() {
             return Err(InstallationError::Refused(not_installed()));
         }
         let mut command = command.clone();
@@ -183,7 +236,12 @@ impl<S: InstallationStorage> Installation<S> {
                     return Err(InstallationError::Refused(session_unknown()));
                 }
             }
-            None => self.park(Said::Activity(command), now)?,
+            None => match self.awaited_in(command.event, command.kind.as_deref())? {
+                Some(AnsweredIn::Session) => self.park(Said::Activity(command), now)?,
+                Some(AnsweredIn::Thread) | None => {
+                    return Err(InstallationError::Refused(session_unknown()));
+                }
+            },
         }
         Ok(reply)
     }
@@ -212,8 +270,10 @@ impl<S: InstallationStorage> Installation<S> {
     }
 
     fn park(&mut self, said: Said, now: UnixMillis) -> Outcome<(), S> {
-        let count: usize = self.parked.values().map(Vec::len).sum();
-        if count >= PARKED_REPORTS_MAX {
+        if self.parked_count() >= PARKED_REPORTS_MAX {
+            self.forget_late_parked(now)?;
+        }
+        if self.parked_count() >= PARKED_REPORTS_MAX {
             return Err(InstallationError::Refused(crowded()));
         }
         let newest = self.parked.values().flatten().map(Parked::number).max().unwrap_or(0);
@@ -223,10 +283,24 @@ impl<S: InstallationStorage> Installation<S> {
         Ok(())
     }
 
+    fn parked_count(&self) -> usize {
+        self.parked.values().map(Vec::len).sum()
+    }
+
+    /// Makes room among reports that wait: an announcement that is so late hardly ever comes.
+    fn forget_late_parked(&mut self, now: UnixMillis) -> Result<(), S::Error> {
+        let is_late = |parked: &&Parked| now.since_ms(parked.at) >= LATE_MS;
+        let late = self.parked.values().flatten().filter(is_late);
+        let keys: Vec<String> = late.map(Parked::key).collect();
+        keys.iter().try_for_each(|key| self.storage.delete(InstallationRow::Parked, key))?;
+        self.forget_parked(LATE_MS, now);
+        Ok(())
+    }
+
     /// Reports whose event nobody has announced.
-    pub(super) fn forget_parked(&mut self, now: UnixMillis) {
+    pub(super) fn forget_parked(&mut self, age_ms_max: u64, now: UnixMillis) {
         for parked in self.parked.values_mut() {
-            parked.retain(|parked| now.since_ms(parked.at) < PARKED_MS);
+            parked.retain(|parked| now.since_ms(parked.at) < age_ms_max);
         }
         self.parked.retain(|_, parked| !parked.is_empty());
     }
@@ -267,11 +341,6 @@ enum Word {
     End,
     /// A person wants the agent to stop, which is answered instead.
     Stop,
-}
-
-/// Whether events of this kind are ever announced; a report on another needn't wait for it.
-fn is_answered(kind: &str) -> bool {
-    kind.starts_with("AgentSessionEvent.") || kind.starts_with("AppUserNotification.")
 }
 
 fn session_unknown() -> Problem {

@@ -11,12 +11,16 @@ pub enum InstallationRow {
     Call,
     /// An event that was announced, by its id.
     Event,
+    /// An event that was announced for an app that isn't installed here, by its id: nobody answers.
+    Foreign,
     /// A report that waits for the announcement of its event.
     Parked,
     /// A call that was made, by its idempotency id.
     Done,
     /// A call that was given up, by its idempotency id.
     GivenUp,
+    /// Up to which stream it was told that no app is left; one row.
+    ToldOfEnd,
     /// When the next row's time comes; one row.
     Sweep,
 }
@@ -29,9 +33,11 @@ impl InstallationRow {
             Self::Grant => "grant",
             Self::Call => "call",
             Self::Event => "event",
+            Self::Foreign => "foreign",
             Self::Parked => "parked",
             Self::Done => "done",
             Self::GivenUp => "given_up",
+            Self::ToldOfEnd => "told_of_end",
             Self::Sweep => "sweep",
         }
     }

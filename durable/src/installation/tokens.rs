@@ -1,7 +1,7 @@
 //! Getting tokens, keeping them, and losing them.
 
 use relay_schemas::{
-    Counter, Granted, Revoked, UnixMillis,
+    Counter, Granted, Revoked, RevokedReply, ToldOfEnd, UnixMillis,
     linear_api::{LinearAnswer, TokenOutcome},
 };
 
@@ -45,27 +45,58 @@ impl<S: InstallationStorage> Installation<S> {
             grant.follow(before);
         }
         self.grants.insert(granted.app.clone(), grant);
+        self.forget_told_of_end()?;
         self.save_grant(&granted.app)
     }
 
     /// An app was taken away: its tokens are deleted, and what waits for it is given up. A name
     /// that no grant is known by may be that of any whose name isn't known yet: if that isn't the
-    /// only one, each of their tokens is looked at again.
-    pub fn revoked(&mut self, revoked: &Revoked, now: UnixMillis) -> Result<(), S::Error> {
-        let called = self.grants.iter().find(|(_, grant)| grant.is_called(&revoked.app));
-        let only = self.grants.iter().next().filter(|_| self.grants.len() == 1);
-        let only = only.filter(|(_, grant)| !grant.has_client());
-        let Some(app) = called.or(only).map(|(app, _)| app.clone()) else {
-            let unnamed = self.grants.values_mut().filter(|grant| !grant.has_client());
-            unnamed.for_each(Grant::doubt);
-            return Ok(());
-        };
-        if let Some(grant) = self.grants.get_mut(&app) {
-            grant.revoke();
+    /// only one, each of their tokens is looked at again. What was installed since is not meant:
+    /// the queue may bring the word of an app's end late, and more than once.
+    pub fn revoked(
+        &mut self,
+        revoked: &Revoked,
+        now: UnixMillis,
+    ) -> Result<RevokedReply, S::Error> {
+        let called = self.grants.values().find(|grant| grant.is_called(&revoked.app));
+        let only = self.grants.values().next().filter(|_| self.grants.len() == 1);
+        match called.or(only.filter(|grant| !grant.has_client())) {
+            Some(grant) if grant.was_there(revoked.at) => {
+                let app = grant.app().to_owned();
+                self.revoke(&app, now)?;
+            }
+            Some(_) => {}
+            None => {
+                let unnamed = self.grants.values_mut().filter(|grant| !grant.has_client());
+                unnamed.filter(|grant| grant.was_there(revoked.at)).for_each(Grant::doubt);
+            }
         }
-        self.save_grant(&app)?;
+        Ok(RevokedReply {
+            is_uninstalled: !self.grants.is_empty() && !self.has_app(),
+            told_up_to: self.storage.get(InstallationRow::ToldOfEnd, "")?,
+        })
+    }
+
+    fn revoke(&mut self, app: &str, now: UnixMillis) -> Result<(), S::Error> {
+        if let Some(grant) = self.grants.get_mut(app).filter(|grant| !grant.is_revoked()) {
+            grant.revoke();
+            self.forget_told_of_end()?;
+            self.save_grant(app)?;
+        }
         for number in self.outbox.idle_where(|call| call.app == app) {
             self.give_up(number, ("revoked", ""), now)?;
+        }
+        Ok(())
+    }
+
+    /// So far the organization's streams were told that no app is left.
+    pub fn told_of_end(&mut self, told: &ToldOfEnd) -> Result<(), S::Error> {
+        self.put_text(InstallationRow::ToldOfEnd, "", &told.up_to, None)
+    }
+
+    fn forget_told_of_end(&mut self) -> Result<(), S::Error> {
+        if self.storage.get(InstallationRow::ToldOfEnd, "")?.is_some() {
+            self.storage.delete(InstallationRow::ToldOfEnd, "")?;
         }
         Ok(())
     }
@@ -117,9 +148,8 @@ impl<S: InstallationStorage> Installation<S> {
                 self.save_grant(app)?;
             }
             TokenOutcome::Dead => {
-                if grant.refresh_died(now) {
-                    self.save_grant(app)?;
-                }
+                grant.refresh_died(self.settings.has_client_credentials, now);
+                self.save_grant(app)?;
             }
             TokenOutcome::Refused { code } => grant.refresh_failed(None, code, now),
             TokenOutcome::Passing { retry_after_ms } => {
@@ -132,8 +162,9 @@ impl<S: InstallationStorage> Installation<S> {
     /// Tokens that ended and that nothing can replace.
     pub(super) fn note_lost_grants(&mut self, now: UnixMillis) -> Result<(), S::Error> {
         let has_client_credentials = self.settings.has_client_credentials;
-        let lost =
-            self.grants.iter().filter(|(_, grant)| grant.is_lost(has_client_credentials, now));
+        let is_lost =
+            |grant: &Grant| grant.ends_at(has_client_credentials).is_some_and(|at| at <= now);
+        let lost = self.grants.iter().filter(|(_, grant)| is_lost(grant));
         let lost: Vec<String> = lost.map(|(app, _)| app.clone()).collect();
         for app in lost {
             if let Some(grant) = self.grants.get_mut(&app) {

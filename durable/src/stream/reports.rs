@@ -45,7 +45,8 @@ impl<S: LogStorage> Stream<S> {
             self.assignment.hold(subject, edge, now);
         }
         let commands = self.settle(Opening::default(), now)?;
-        let reply = ReportReply { received: true, kind: subject.map(|subject| subject.kind) };
+        let kind = subject.map(|subject| subject.kind);
+        let reply = ReportReply { received: true, kind, retried: false };
         Ok((reply, commands))
     }
 
@@ -59,7 +60,7 @@ impl<S: LogStorage> Stream<S> {
         let seq = self.known_position(id)?;
         self.require_lease(seq, edge)?;
         let kind = self.facts(seq)?.map(|(subject, _)| subject.kind);
-        Ok(ReportReply { received: true, kind })
+        Ok(ReportReply { received: true, kind, retried: false })
     }
 
     /// Refuses an edge that no longer has the event, or never had.

@@ -6,8 +6,8 @@ use relay_durable::{
 };
 use relay_schemas::{
     Activity, ActivityCommand, ActivityReply, Announce, Announcement, EventId, Granted,
-    InstallationStatus, ReportCommand, ReportStatus, Revoked, SecretText, Speaker, UnixMillis,
-    linear_api::LinearAnswer,
+    InstallationStatus, ReportCommand, ReportStatus, Revoked, RevokedReply, SecretText, Speaker,
+    UnixMillis, linear_api::LinearAnswer,
 };
 use serde_json::Value;
 
@@ -17,6 +17,9 @@ pub(crate) const NOW: UnixMillis = UnixMillis::new(1_790_000_000_000);
 pub(crate) const DAY_MS: u64 = 24 * 3_600_000;
 pub(crate) const KEY_A: &str = "a:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 pub(crate) const KEY_B: &str = "b:AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+/// The kind of an event that is answered in a session.
+pub(crate) const CREATED: &str = "AgentSessionEvent.created";
 
 pub(crate) type Refusal = InstallationError<StorageFault>;
 
@@ -41,7 +44,7 @@ pub(crate) fn machine(name: &str) -> Speaker {
 pub(crate) fn created(number: u8, session: &str, edges: &[&str]) -> Announcement {
     Announcement {
         event: event(number),
-        kind: "AgentSessionEvent.created".into(),
+        kind: CREATED.into(),
         app: Some("app-uuid".into()),
         app_user: Some("app-user".into()),
         session: Some(session.into()),
@@ -77,13 +80,14 @@ pub(crate) fn mention(number: u8) -> Announcement {
 pub(crate) fn report(number: u8, status: ReportStatus, message: Option<&str>) -> ReportCommand {
     ReportCommand {
         event: event(number),
-        kind: None,
+        kind: Some(CREATED.into()),
         edge: machine("laptop"),
         status,
         message: message.map(str::to_owned),
         error: None,
         duration_ms: None,
         exit_code: None,
+        is_retried: false,
     }
 }
 
@@ -91,7 +95,8 @@ pub(crate) fn activity(number: u8, id: &str, content: Value) -> ActivityCommand 
     let activity: Activity = serde_json::from_value(content).unwrap();
     let id = (!id.is_empty()).then(|| id.to_owned());
     let activity = Activity { id, ..activity };
-    ActivityCommand { event: event(number), edge: machine("laptop"), activity }
+    let (event, kind) = (event(number), Some(CREATED.into()));
+    ActivityCommand { event, kind, edge: machine("laptop"), activity }
 }
 
 pub(crate) fn granted(access: &str, refresh: Option<&str>) -> Granted {
@@ -182,12 +187,17 @@ impl Desk {
         self.try_activity(command).unwrap()
     }
 
-    pub(crate) fn revoked(&mut self, app: &str) {
-        self.core.revoked(&Revoked { app: app.into() }, self.now).unwrap();
+    /// An app was taken away now.
+    pub(crate) fn revoked(&mut self, app: &str) -> RevokedReply {
+        self.revoked_at(app, self.now)
+    }
+
+    pub(crate) fn revoked_at(&mut self, app: &str, at: UnixMillis) -> RevokedReply {
+        self.core.revoked(&Revoked { app: app.into(), at: Some(at) }, self.now).unwrap()
     }
 
     pub(crate) fn status(&self) -> InstallationStatus {
-        self.core.status(self.now).unwrap()
+        self.core.status(self.now)
     }
 
     pub(crate) fn wait(&mut self, milliseconds: u64) {

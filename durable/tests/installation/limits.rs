@@ -40,6 +40,14 @@ fn what_waits_for_an_announcement_is_bounded() {
     }
     let refused = desk.core.report(&report(1, ReportStatus::Failed, None), desk.now);
     assert!(matches!(refused, Err(Refusal::Refused(_))), "{refused:?}");
+    // What was never announced makes room: it would have been by now.
+    desk.wait(600_000);
+    desk.report(&report(1, ReportStatus::Failed, None));
+    assert_eq!(desk.storage.count(InstallationRow::Parked), 1);
+    desk.reload();
+    desk.announce(created(1, "s", &[]));
+    desk.drain();
+    desk.check(&["The handler on `laptop` failed."]);
 }
 
 #[test]

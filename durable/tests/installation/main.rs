@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on is to stop")]
 
 mod announcing;
+mod budget;
 mod desk;
 mod limits;
 mod linear;
@@ -13,5 +14,7 @@ mod news;
 mod outbox;
 mod people;
 mod reporting;
+mod revoking;
 mod simulation;
 mod tokens;
+mod working;

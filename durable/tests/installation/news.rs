@@ -1,13 +1,15 @@
 //! What operators see: how the installation does, and what was counted, each told once.
 
 use relay_durable::News;
-use relay_schemas::{AppState, InstallationTouch, ReportStatus, linear_api::LinearAnswer};
+use relay_schemas::{
+    AppState, InstallationTouch, ReportStatus, limits::GIVEN_UP_MS, linear_api::LinearAnswer,
+};
 use serde_json::json;
 
 use crate::desk::{Desk, activity, created, report, stop};
 
 fn news(desk: &mut Desk) -> News {
-    desk.core.news(desk.now).unwrap()
+    desk.core.news(desk.now)
 }
 
 fn touch(news: &News) -> Option<&InstallationTouch> {
@@ -192,4 +194,24 @@ fn ten_seconds_are_in_time_and_no_more() {
         let series = format!("linear_first_activity_total|in_time|{in_time}");
         assert_eq!(news(&mut desk).delta.counters.get(&series), Some(&1), "{waited_ms}");
     }
+}
+
+#[test]
+fn what_was_given_up_is_counted_without_reading_it() {
+    let mut desk = Desk::new();
+    desk.linear.gone.insert("s".into());
+    let give_up = |desk: &mut Desk, number| {
+        desk.announce(created(number, "s", &[]));
+        desk.drain();
+    };
+    give_up(&mut desk, 1);
+    desk.reload();
+    desk.wait(1_000);
+    let before = desk.storage.listings();
+    give_up(&mut desk, 2);
+    assert_eq!(touch(&news(&mut desk)).unwrap().given_up, 2);
+    assert_eq!(desk.status().outbox.given_up, 2);
+    assert_eq!(desk.storage.listings(), before);
+    desk.wait(GIVEN_UP_MS - 1_000);
+    assert_eq!(touch(&news(&mut desk)).unwrap().given_up, 1);
 }

@@ -4,7 +4,7 @@ use relay_durable::InstallationRow;
 use relay_schemas::{ReportStatus, linear_api::LinearAnswer};
 use serde_json::json;
 
-use crate::desk::{DAY_MS, Desk, NOW, activity, created, report, variables};
+use crate::desk::{DAY_MS, Desk, NOW, activity, created, mention, report, variables};
 
 fn thought(number: u8, body: &str) -> relay_schemas::ActivityCommand {
     activity(number, "", json!({"type": "thought", "body": body}))
@@ -129,6 +129,59 @@ fn a_session_s_calls_follow_one_another_and_sessions_do_not_wait() {
     desk.check(&["t1", "s1", "s2"]);
 }
 
+/// Fails what is to be done first, for so long.
+fn fail(desk: &mut Desk, until: relay_schemas::UnixMillis) {
+    while let Some(at) = desk.core.next_alarm(desk.now).filter(|at| *at < until) {
+        desk.now = at.max(desk.now);
+        for effect in desk.effects() {
+            desk.answer(&effect, Some(&LinearAnswer::new(503, "")));
+        }
+    }
+}
+
+#[test]
+fn an_answer_waits_a_minute_for_a_thought_that_fails() {
+    let mut desk = Desk::new();
+    desk.announce(created(1, "s", &["laptop"]));
+    desk.activity(&thought(1, "one"));
+    desk.activity(&thought(1, "two"));
+    // Nothing waits behind it but another thought: it is tried on.
+    fail(&mut desk, NOW + 600_000);
+    desk.now = NOW + 600_000;
+    assert_eq!(desk.status().outbox.waiting, 2);
+    desk.report(&report(1, ReportStatus::Completed, None));
+    desk.reload();
+    fail(&mut desk, NOW + 660_000);
+    assert_eq!((desk.status().outbox.waiting, desk.linear.made.len()), (3, 0));
+    assert_eq!(desk.core.next_alarm(desk.now), Some(NOW + 660_000));
+    desk.now = NOW + 660_000;
+    desk.drain();
+    // The second has not failed yet, and comes before the answer.
+    desk.check(&["two", "Done."]);
+    let given_up = desk.core.given_up(desk.now).unwrap().calls;
+    let given_up: Vec<_> = given_up.iter().map(|call| call.code.as_str()).collect();
+    assert_eq!(given_up, ["overtaken"]);
+}
+
+#[test]
+fn what_may_be_shown_after_an_answer_is_put_behind_it() {
+    let mut desk = Desk::new();
+    desk.announce(mention(1));
+    desk.report(&report(1, ReportStatus::Processing, None));
+    desk.report(&report(1, ReportStatus::Completed, Some("I looked.")));
+    fail(&mut desk, NOW + 60_000);
+    desk.now = NOW + 60_000;
+    let comment = desk.effect();
+    desk.reload();
+    desk.perform(&comment);
+    desk.drain();
+    desk.check(&["I looked."]);
+    desk.wait(300_000);
+    desk.drain();
+    desk.check(&["I looked.", "eyes"]);
+    assert_eq!(desk.status().outbox.given_up, 0);
+}
+
 #[test]
 fn what_somebody_waits_for_goes_first() {
     let mut desk = Desk::new();
@@ -162,68 +215,6 @@ fn thoughts_leave_room_for_what_is_urgent() {
 }
 
 #[test]
-fn a_rate_limit_is_waited_for() {
-    let limited = LinearAnswer::new(
-        400,
-        r#"{"errors":[{"message":"m","extensions":{"code":"RATELIMITED","statusCode":429}}]}"#,
-    )
-    .with("x-ratelimit-requests-remaining", 0)
-    .with("x-ratelimit-requests-limit", 5_000)
-    .with("x-ratelimit-requests-reset", (NOW + 900_000).get());
-    let mut desk = Desk::new();
-    desk.announce(created(1, "s", &[]));
-    let call = desk.effect();
-    desk.answer(&call, Some(&limited));
-    desk.announce(created(2, "t", &[]));
-    assert!(desk.effects().is_empty());
-    assert_eq!(desk.core.next_alarm(desk.now), Some(NOW + 900_000));
-    assert_eq!(desk.status().budget.map(|budget| budget.remaining), Some(0));
-    desk.wait(899_999);
-    assert!(desk.effects().is_empty());
-    desk.wait(1);
-    desk.drain();
-    assert_eq!(desk.linear.made.len(), 2);
-}
-
-#[test]
-fn a_rate_limit_is_believed_without_a_budget() {
-    let body = r#"{"errors":[{"message":"m","extensions":{"code":"RATELIMITED"}}]}"#;
-    let mut desk = Desk::new();
-    desk.announce(created(1, "s", &[]));
-    let call = desk.effect();
-    desk.answer(&call, Some(&LinearAnswer::new(400, body).with("retry-after", 7)));
-    assert_eq!(desk.core.next_alarm(desk.now), Some(NOW + 7_000));
-    desk.wait(6_999);
-    assert!(desk.effects().is_empty());
-    desk.wait(1);
-    desk.drain();
-    assert_eq!(desk.linear.made.len(), 1);
-}
-
-#[test]
-fn what_is_left_of_a_budget_is_kept_for_what_is_urgent() {
-    let mut desk = Desk::new();
-    desk.announce(created(1, "s", &["laptop"]));
-    desk.activity(&thought(1, "one"));
-    let call = desk.effect();
-    let answer = desk
-        .ask(&call)
-        .with("x-ratelimit-requests-limit", 5_000)
-        .with("x-ratelimit-requests-remaining", 250)
-        .with("x-ratelimit-requests-reset", (NOW + 900_000).get());
-    desk.answer(&call, Some(&answer));
-    desk.activity(&thought(1, "two"));
-    assert!(desk.effects().is_empty());
-    desk.announce(created(2, "t", &[]));
-    desk.drain();
-    assert_eq!(desk.linear.made.len(), 2);
-    // An answer takes the thought before it along.
-    desk.report(&report(1, ReportStatus::Completed, None));
-    desk.drain();
-    assert_eq!(desk.linear.texts()[2..], ["two", "Done."]);
-}
-
-#[test]
 fn nothing_is_tried_for_more_than_a_day() {
     let mut desk = Desk::new();
     desk.announce(created(1, "s", &["laptop"]));
@@ -247,6 +238,35 @@ fn nothing_is_tried_for_more_than_a_day() {
     assert!((250..600).contains(&attempts), "{attempts}");
     let given_up = desk.core.given_up(desk.now).unwrap().calls;
     assert_eq!((given_up.len(), given_up[0].code.as_str()), (1, "expired"));
+}
+
+#[test]
+fn a_call_whose_tokens_are_all_refused_is_given_up_and_no_other() {
+    let refused = error("authentication error", "AUTHENTICATION_ERROR", true);
+    let mut desk = Desk::new();
+    desk.announce(created(1, "s", &["laptop"]));
+    desk.report(&report(1, ReportStatus::Completed, Some("refused")));
+    let mut attempts = 0;
+    while desk.status().outbox.waiting > 0 && attempts < 1_000 {
+        desk.now = desk.core.next_alarm(desk.now).unwrap().max(desk.now);
+        for effect in desk.effects() {
+            if matches!(effect, relay_durable::Effect::Refresh { .. }) {
+                desk.perform(&effect);
+                continue;
+            }
+            attempts += 1;
+            desk.answer(&effect, Some(&refused));
+            desk.reload();
+        }
+    }
+    assert_eq!(attempts, 20);
+    let tried_ms = desk.now.since_ms(NOW);
+    assert!((15 * 60_000..60 * 60_000).contains(&tried_ms), "{tried_ms}");
+    let given_up = desk.core.given_up(desk.now).unwrap().calls;
+    assert_eq!((given_up[0].code.as_str(), given_up[0].attempts), ("unauthorized", 20));
+    desk.announce(created(2, "t", &[]));
+    desk.drain();
+    assert_eq!(desk.linear.made.len(), 1);
 }
 
 #[test]

@@ -64,7 +64,48 @@ fn it_is_told_why_nobody_can_be_known() {
     desk.linear.revoke_refresh();
     desk.wait(20 * 3_600_000);
     desk.drain();
+    // The token that it has is still good.
+    let (app, generation) = ask(&mut desk);
+    let step = desk.core.person_answered(&user(), (&app, generation), None, desk.now);
+    assert_eq!(step.unwrap().unwrap().unwrap_err().code, ErrorCode::Unavailable);
+    desk.wait(4 * 3_600_000);
     assert_eq!(code(&mut desk), ErrorCode::NeedsSignIn);
     desk.revoked("client-id");
     assert_eq!(code(&mut desk), ErrorCode::OrganizationNotInstalled);
+}
+
+#[test]
+fn a_crowd_asks_once() {
+    let mut desk = Desk::new();
+    let (app, generation) = ask(&mut desk);
+    assert_eq!(desk.core.person(&user(), desk.now), PersonStep::Wait);
+    let other: UserId = "other".parse().unwrap();
+    assert!(matches!(desk.core.person(&other, desk.now), PersonStep::Ask { .. }));
+    let answer = LinearAnswer::new(200, ANSWER);
+    let known = desk.core.person_answered(&user(), (&app, generation), Some(&answer), desk.now);
+    assert!(known.unwrap().unwrap().is_ok());
+    assert!(matches!(desk.core.person(&user(), desk.now), PersonStep::Known(_)));
+    // Whoever asked and is gone holds up nobody for long.
+    desk.wait(60_000);
+    ask(&mut desk);
+    desk.wait(5_999);
+    assert_eq!(desk.core.person(&user(), desk.now), PersonStep::Wait);
+    desk.wait(1);
+    ask(&mut desk);
+}
+
+#[test]
+fn nobody_is_asked_for_while_linear_takes_nothing() {
+    let mut desk = Desk::new();
+    let (app, generation) = ask(&mut desk);
+    let body = r#"{"errors":[{"message":"m","extensions":{"code":"RATELIMITED"}}]}"#;
+    let limited = LinearAnswer::new(400, body).with("retry-after", 30);
+    let from = (app.as_str(), generation);
+    let refused = desk.core.person_answered(&user(), from, Some(&limited), desk.now);
+    assert_eq!(refused.unwrap().unwrap().unwrap_err().code, ErrorCode::Unavailable);
+    desk.wait(29_999);
+    let refused = desk.core.person(&user(), desk.now);
+    assert!(matches!(refused, PersonStep::Refused(problem) if problem.code.is_retryable()));
+    desk.wait(1);
+    ask(&mut desk);
 }

@@ -1,7 +1,9 @@
 //! What reports and activities become.
 
 use relay_durable::InstallationRow;
-use relay_schemas::{ErrorCode, ReportCommand, ReportStatus};
+use relay_schemas::{
+    Abandoned, ActivityCommand, ActivityReply, Announcement, ErrorCode, ReportCommand, ReportStatus,
+};
 use serde_json::json;
 
 use crate::desk::{Desk, Refusal, activity, created, event, mention, report, variables};
@@ -36,6 +38,63 @@ fn a_report_becomes_an_activity() {
     check(&ReportCommand { error: Some("why".into()), ..failed.clone() }, error("why"));
     let silent = ReportCommand { message: None, exit_code: Some(3), ..failed };
     check(&silent, error("The handler on `laptop` failed with exit code 3."));
+}
+
+#[test]
+fn what_is_tried_again_has_not_failed_yet() {
+    let mut desk = Desk::new();
+    let failed = report(1, ReportStatus::Failed, Some("no space"));
+    let retried = ReportCommand { is_retried: true, ..failed.clone() };
+    desk.announce(created(1, "s", &["laptop"]));
+    desk.report(&retried);
+    let call = desk.effect();
+    assert_eq!(variables(&call)["input"]["content"]["type"], "thought");
+    desk.perform(&call);
+    desk.report(&retried);
+    // The same machine has it again, and for the last time.
+    desk.report(&failed);
+    desk.drain();
+    desk.check(&["It is tried again. On `laptop` it has failed: no space", "no space"]);
+    // In a thread only the end is told.
+    desk.announce(mention(2));
+    desk.report(&ReportCommand { event: event(2), ..retried });
+    assert_eq!(desk.effects(), []);
+}
+
+#[test]
+fn what_no_machine_finishes_ends_with_an_error() {
+    let abandoned = |number, attempts, edge: Option<&str>, error: Option<&str>| Abandoned {
+        event: event(number),
+        attempts,
+        edge: edge.map(str::to_owned),
+        error: error.map(str::to_owned),
+    };
+    let mut desk = Desk::new();
+    let mut abandon = |announcement: Option<Announcement>, abandoned: Abandoned| {
+        if let Some(announcement) = announcement {
+            desk.announce(announcement);
+        }
+        desk.core.abandoned(&abandoned, desk.now).unwrap();
+        let effects = desk.effects();
+        effects.iter().for_each(|effect| desk.perform(effect));
+        effects.first().map(|effect| variables(effect)["input"].take())
+    };
+    let error = abandon(Some(created(1, "s", &["laptop"])), abandoned(1, 3, Some("laptop"), None));
+    let body = "This was tried 3 times, the last time on `laptop`, and no machine has finished it. \
+                It is given up.";
+    assert_eq!(error.unwrap()["content"], json!({"type": "error", "body": body}));
+    // Told again, of an event that nobody has heard of, in a thread.
+    assert_eq!(abandon(None, abandoned(1, 3, Some("laptop"), None)), None);
+    assert_eq!(abandon(None, abandoned(9, 3, None, None)), None);
+    let comment = abandon(Some(mention(2)), abandoned(2, 1, None, Some("no space"))).unwrap();
+    let body = "This was tried once, and no machine has finished it. It is given up. no space";
+    assert_eq!((&comment["body"], &comment["parentId"]), (&json!(body), &json!("root")));
+    // A machine has answered, and only its report is missing.
+    desk.announce(created(3, "t", &["laptop"]));
+    desk.activity(&activity(3, "", json!({"type": "response", "body": "Here."})));
+    desk.drain();
+    desk.core.abandoned(&abandoned(3, 3, None, None), desk.now).unwrap();
+    assert_eq!(desk.effects(), []);
 }
 
 #[test]
@@ -159,18 +218,50 @@ fn what_comes_before_its_announcement_waits_for_an_hour() {
 fn reports_on_what_nobody_waits_for_are_not_kept() {
     let mut desk = Desk::new();
     let before = desk.storage.rows_written();
-    let kind = Some("Issue.update".into());
-    desk.report(&ReportCommand { kind, ..report(1, ReportStatus::Completed, None) });
+    for kind in [
+        Some("Issue.update"),
+        Some("AgentSessionEvent.archived"),
+        Some("AppUserNotification.issueEmojiReaction"),
+        // It lies in history.
+        None,
+    ] {
+        let kind = kind.map(str::to_owned);
+        desk.report(&ReportCommand { kind, ..report(1, ReportStatus::Completed, None) });
+    }
     assert_eq!(desk.storage.rows_written(), before);
+}
+
+#[test]
+fn another_app_s_event_takes_no_room() {
+    let foreign =
+        |number| Announcement { app_user: Some("other".into()), ..created(number, "theirs", &[]) };
+    let mut desk = Desk::new();
+    desk.report(&report(1, ReportStatus::Processing, None));
+    desk.announce(foreign(1));
+    for _ in 0..2 {
+        desk.report(&report(1, ReportStatus::Completed, None));
+        desk.announce(foreign(1));
+        desk.reload();
+    }
+    assert_eq!(desk.storage.count(InstallationRow::Parked), 0);
+    assert_eq!(desk.storage.count(InstallationRow::Foreign), 1);
+    assert_eq!(desk.effects(), []);
+    // Before any app is installed, events of apps cost nothing.
+    let mut desk = Desk::empty();
+    desk.announce(foreign(1));
+    assert_eq!(desk.storage.rows_written(), 0);
+}
+
+fn code(refused: Result<ActivityReply, Refusal>) -> ErrorCode {
+    match refused {
+        Err(Refusal::Refused(problem)) => problem.code,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
 fn a_machine_is_told_why_nothing_is_shown() {
     let thought = json!({"type": "thought", "body": "one"});
-    let code = |refused: Result<_, Refusal>| match refused {
-        Err(Refusal::Refused(problem)) => problem.code,
-        other => panic!("{other:?}"),
-    };
     let mut desk = Desk::empty();
     let refused = desk.try_activity(&activity(1, "", thought.clone()));
     assert_eq!(code(refused), ErrorCode::OrganizationNotInstalled);
@@ -182,6 +273,27 @@ fn a_machine_is_told_why_nothing_is_shown() {
     desk.activity(&activity(2, "", thought));
     desk.announce(mention(2));
     assert_eq!(desk.effects(), []);
+}
+
+#[test]
+fn an_activity_without_a_session_to_come_is_refused_at_once() {
+    let mut desk = Desk::new();
+    let say = activity(1, "", json!({"type": "thought", "body": "one"}));
+    for kind in [
+        Some("Issue.update"),
+        Some("AgentSessionEvent.archived"),
+        Some("AppUserNotification.issueCommentMention"),
+        Some("AppUserNotification.issueEmojiReaction"),
+        None,
+    ] {
+        let kind = kind.map(str::to_owned);
+        let refused = desk.try_activity(&ActivityCommand { kind, ..say.clone() });
+        assert_eq!(code(refused), ErrorCode::SessionUnknown);
+    }
+    let theirs = created(1, "theirs", &[]);
+    desk.announce(Announcement { app_user: Some("other".into()), ..theirs });
+    assert_eq!(code(desk.try_activity(&say)), ErrorCode::SessionUnknown);
+    assert_eq!(desk.storage.count(InstallationRow::Parked), 0);
 }
 
 #[test]

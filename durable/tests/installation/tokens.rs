@@ -213,6 +213,85 @@ fn invalid_grant_waits_for_a_person() {
 }
 
 #[test]
+fn a_token_is_used_to_its_end_while_a_person_is_asked_to_sign_in() {
+    let mut desk = Desk::new();
+    desk.linear.revoke_refresh();
+    desk.wait(20 * 3_600_000);
+    desk.drain();
+    assert_eq!(state(&desk), AppState::NeedsSignIn);
+    desk.reload();
+    ask_for_an_answer(&mut desk, 1);
+    desk.drain();
+    assert_eq!(desk.linear.made.len(), 1);
+    desk.wait(4 * 3_600_000);
+    ask_for_an_answer(&mut desk, 2);
+    assert_eq!(desk.effects(), []);
+    // And what is refused before is not tried with every call.
+    let mut desk = Desk::new();
+    desk.linear.revoke_refresh();
+    desk.linear.expire_access();
+    ask_for_an_answer(&mut desk, 1);
+    desk.drain();
+    desk.reload();
+    ask_for_an_answer(&mut desk, 2);
+    assert_eq!(desk.effects(), []);
+}
+
+#[test]
+fn an_app_whose_refresh_token_is_dead_asks_for_a_token_of_its_own() {
+    let mut desk = Desk::new();
+    desk.settings.has_client_credentials = true;
+    desk.reload();
+    desk.linear.revoke_refresh();
+    desk.wait(20 * 3_600_000);
+    let refresh = desk.effect();
+    desk.perform(&refresh);
+    let own = desk.effect();
+    assert_eq!(form(&own), RefreshForm::ClientCredentials { scope: "read,write".into() });
+    // Unless it may not have one.
+    let dead = LinearAnswer::new(400, r#"{"error":"invalid_grant"}"#);
+    desk.answer(&own, Some(&dead));
+    assert_eq!((state(&desk), desk.effects()), (AppState::NeedsSignIn, vec![]));
+    desk.install();
+    desk.linear.revoke_refresh();
+    desk.wait(20 * 3_600_000);
+    desk.drain();
+    assert_eq!(state(&desk), AppState::Ready);
+    desk.wait(4 * 3_600_000);
+    ask_for_an_answer(&mut desk, 1);
+    desk.drain();
+    assert_eq!(desk.linear.made.len(), 1);
+}
+
+#[test]
+fn a_token_that_nothing_follows_ends_in_sight() {
+    let mut desk = Desk::empty();
+    let access = desk.linear.install(desk.now).0;
+    desk.core.granted(&granted(&access, None), desk.now, &mut || [1; 16]).unwrap();
+    let end = desk.now + 86_399_000;
+    assert_eq!(desk.core.next_alarm(desk.now), Some(end));
+    desk.now = end;
+    desk.drain();
+    assert_eq!((state(&desk), desk.core.next_alarm(end)), (AppState::NeedsSignIn, None));
+}
+
+#[test]
+fn a_dead_pair_of_before_does_not_end_the_one_that_follows_it() {
+    let mut desk = Desk::new();
+    desk.wait(20 * 3_600_000);
+    let refresh = desk.effect();
+    desk.perform(&refresh);
+    desk.linear.expire_access();
+    ask_for_an_answer(&mut desk, 1);
+    let call = desk.effect();
+    desk.perform(&call);
+    let before = desk.effect();
+    assert_eq!(form(&before), with_token("lin_refresh_1"));
+    desk.answer(&before, Some(&LinearAnswer::new(400, r#"{"error":"invalid_grant"}"#)));
+    assert_eq!(form(&desk.effect()), with_token("lin_refresh_2"));
+}
+
+#[test]
 fn a_refresh_that_fails_is_tried_again_later_and_later() {
     let mut desk = Desk::new();
     desk.wait(20 * 3_600_000);
@@ -221,6 +300,8 @@ fn a_refresh_that_fails_is_tried_again_later_and_later() {
         (Some(LinearAnswer::new(503, "")), 2_000),
         (Some(LinearAnswer::new(429, "").with("retry-after", 30)), 30_000),
         (Some(LinearAnswer::new(401, r#"{"error":"invalid_client"}"#)), 8_000),
+        (Some(LinearAnswer::new(503, "").with("retry-after", 31_536_000)), 300_000),
+        (Some(LinearAnswer::new(503, "").with("retry-after", 0)), 1_000),
     ] {
         let refresh = desk.effect();
         desk.answer(&refresh, answer.as_ref());
@@ -229,7 +310,7 @@ fn a_refresh_that_fails_is_tried_again_later_and_later() {
         assert!(desk.effects().is_empty());
         desk.wait(1);
     }
-    assert_eq!(desk.status().apps[0].refresh_error.as_deref(), Some("invalid_client"));
+    assert_eq!(desk.status().apps[0].refresh_error.as_deref(), Some("linear_unavailable"));
     desk.drain();
     assert_eq!(desk.linear.refreshes, 1);
 }
@@ -305,60 +386,4 @@ fn a_token_of_the_app_s_own_is_followed_by_another() {
     desk.wait(40 * DAY_MS);
     desk.drain();
     assert_eq!(state(&desk), AppState::NeedsSignIn);
-}
-
-#[test]
-fn a_revoked_app_loses_its_tokens_and_its_calls() {
-    for name in ["client-id", "app-uuid", "not yet heard of"] {
-        let mut desk = Desk::new();
-        let ask = |desk: &mut Desk, number: u8| {
-            let client = (name == "app-uuid").then(|| name.to_owned());
-            let session = format!("s{number}");
-            desk.announce(relay_schemas::Announcement {
-                app: client,
-                ..created(number, &session, &[])
-            });
-        };
-        ask(&mut desk, 1);
-        let call = desk.effect();
-        ask(&mut desk, 2);
-        desk.revoked(name);
-        assert_eq!(state(&desk), AppState::Revoked);
-        assert!(!desk.storage.dump().contains("nonce"), "no token is left");
-        desk.perform(&call);
-        assert!(desk.effects().is_empty());
-        let codes: Vec<String> =
-            desk.core.given_up(desk.now).unwrap().calls.into_iter().map(|call| call.code).collect();
-        assert_eq!(codes, ["revoked"]);
-        desk.announce(created(3, "s3", &[]));
-        assert_eq!(desk.status().outbox.waiting, 0);
-    }
-}
-
-#[test]
-fn another_app_s_events_and_end_are_not_this_one_s() {
-    let mut desk = Desk::new();
-    ask_for_an_answer(&mut desk, 1);
-    let other = created(2, "theirs", &[]);
-    desk.announce(relay_schemas::Announcement { app_user: Some("other-user".into()), ..other });
-    desk.revoked("other-uuid");
-    desk.drain();
-    assert_eq!(desk.linear.made.len(), 1);
-    assert_eq!(state(&desk), AppState::Ready);
-    assert_eq!(desk.linear.refreshes, 0);
-}
-
-#[test]
-fn a_revocation_that_fits_nobody_makes_every_app_prove_itself() {
-    let mut desk = Desk::new();
-    let other = relay_schemas::Granted {
-        app: "other".into(),
-        app_user: "other-user".parse().unwrap(),
-        ..granted("gone", Some("gone"))
-    };
-    desk.core.granted(&other, desk.now, &mut || [9; 16]).unwrap();
-    desk.revoked("unheard of");
-    desk.drain();
-    let states: Vec<AppState> = desk.status().apps.iter().map(|app| app.state).collect();
-    assert_eq!(states, [AppState::Ready, AppState::NeedsSignIn]);
 }

@@ -40,6 +40,27 @@ pub struct Announcement {
     pub is_held: bool,
 }
 
+/// Where an event is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnsweredIn {
+    /// In an agent session.
+    Session,
+    /// With a comment and a reaction.
+    Thread,
+}
+
+impl AnsweredIn {
+    /// Where events of a kind, `Type.action`, are answered. `None`: nobody waits for an answer, and
+    /// none of them is ever announced.
+    pub fn of_kind(kind: &str) -> Option<Self> {
+        match kind.split_once('.')? {
+            ("AgentSessionEvent", "created" | "prompted") => Some(Self::Session),
+            ("AppUserNotification", action) if !UNANSWERED.contains(&action) => Some(Self::Thread),
+            _ => None,
+        }
+    }
+}
+
 /// Notifications in which nobody speaks to the app: a reaction to what it said, an issue taken
 /// away or closed. An answer would be noise, or a loop.
 const UNANSWERED: [&str; 4] =
@@ -49,7 +70,6 @@ impl Announcement {
     /// What of an event matters for its answer, with no machine there for it yet. `None`: nobody
     /// waits for one.
     pub fn of(envelope: &Envelope<'_>, event: EventId) -> Option<Self> {
-        let action = envelope.kind.action.as_deref();
         let announcement = Self {
             event,
             kind: envelope.kind.to_string(),
@@ -64,14 +84,9 @@ impl Announcement {
             edges: Vec::new(),
             is_held: false,
         };
-        match (envelope.kind.name.as_str(), action) {
-            ("AgentSessionEvent", Some("created" | "prompted")) => {
-                announcement.of_session(envelope)
-            }
-            ("AppUserNotification", Some(action)) if !UNANSWERED.contains(&action) => {
-                announcement.of_notification(envelope)
-            }
-            _ => None,
+        match AnsweredIn::of_kind(&announcement.kind)? {
+            AnsweredIn::Session => announcement.of_session(envelope),
+            AnsweredIn::Thread => announcement.of_notification(envelope),
         }
     }
 

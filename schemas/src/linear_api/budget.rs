@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::LinearAnswer;
@@ -14,13 +16,16 @@ pub struct Allowance {
     pub reset_at: UnixMillis,
 }
 
+/// The longest that a reset is believed to be away; Linear's periods are an hour.
+const RESET_MS_MAX: u64 = 2 * 3_600_000;
+
 impl Allowance {
-    fn read(answer: &LinearAnswer, name: &str) -> Option<Self> {
+    fn read(answer: &LinearAnswer, name: &str, now: UnixMillis) -> Option<Self> {
         let number = |what: &str| answer.number(&format!("x-ratelimit-{name}-{what}"));
         Some(Self {
             limit: number("limit"),
             remaining: number("remaining")?,
-            reset_at: UnixMillis::new(number("reset")?),
+            reset_at: UnixMillis::new(number("reset")?).min(now + RESET_MS_MAX),
         })
     }
 
@@ -36,39 +41,49 @@ impl Allowance {
 }
 
 /// What Linear says is left of a token's limits. It counts per app and organization.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RateBudget {
     /// Requests in an hour.
     pub requests: Option<Allowance>,
     /// Points of complexity in an hour.
     pub complexity: Option<Allowance>,
-    /// Requests to the one operation that was called, where it has a limit of its own.
-    pub endpoint: Option<Allowance>,
+    /// Requests to those operations that have limits of their own, by what they are called here.
+    operations: BTreeMap<&'static str, Allowance>,
 }
 
 impl RateBudget {
-    /// Reads an answer's headers; what it doesn't tell stays as it was known.
-    #[must_use]
-    pub fn updated(self, answer: &LinearAnswer) -> Self {
-        Self {
-            requests: Allowance::read(answer, "requests").or(self.requests),
-            complexity: Allowance::read(answer, "complexity").or(self.complexity),
-            endpoint: Allowance::read(answer, "endpoint-requests").or(self.endpoint),
+    /// Reads the headers of an answer to an operation; what it doesn't tell stays as it was known.
+    pub fn update(&mut self, operation: &'static str, answer: &LinearAnswer, now: UnixMillis) {
+        self.requests = Allowance::read(answer, "requests", now).or(self.requests);
+        self.complexity = Allowance::read(answer, "complexity", now).or(self.complexity);
+        if let Some(allowance) = Allowance::read(answer, "endpoint-requests", now) {
+            self.operations.insert(operation, allowance);
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = Allowance> {
-        [self.requests, self.complexity, self.endpoint].into_iter().flatten()
+    fn of_all(&self) -> impl Iterator<Item = Allowance> {
+        [self.requests, self.complexity].into_iter().flatten()
     }
 
-    /// Until when nothing may be sent.
-    pub fn spent_until(&self, now: UnixMillis) -> Option<UnixMillis> {
-        self.all().filter(|allowance| allowance.is_spent(now)).map(|left| left.reset_at).max()
+    fn of(&self, operation: &str) -> impl Iterator<Item = Allowance> {
+        self.of_all().chain(self.operations.get(operation).copied())
     }
 
-    /// Until when only what can't wait may be sent.
-    pub fn low_until(&self, now: UnixMillis) -> Option<UnixMillis> {
-        self.all().filter(|allowance| allowance.is_low(now)).map(|left| left.reset_at).max()
+    /// Until when nothing of an operation may be sent.
+    pub fn spent_until(&self, operation: &str, now: UnixMillis) -> Option<UnixMillis> {
+        self.of(operation).filter(|left| left.is_spent(now)).map(|left| left.reset_at).max()
+    }
+
+    /// Until when only what can't wait may be sent of an operation.
+    pub fn low_until(&self, operation: &str, now: UnixMillis) -> Option<UnixMillis> {
+        self.of(operation).filter(|left| left.is_low(now)).map(|left| left.reset_at).max()
+    }
+
+    /// Whether it is an operation's own limit that is used up, and none of those of all.
+    pub fn is_spent_alone(&self, operation: &str, now: UnixMillis) -> bool {
+        let is_spent = |left: Allowance| left.is_spent(now);
+        self.operations.get(operation).copied().is_some_and(is_spent)
+            && !self.of_all().any(is_spent)
     }
 }
 
@@ -85,30 +100,48 @@ mod tests {
             .with("x-ratelimit-requests-reset", reset)
     }
 
+    fn budget(remaining: u64, reset: u64) -> RateBudget {
+        let mut budget = RateBudget::default();
+        budget.update("one", &answer(remaining, reset), NOW);
+        budget
+    }
+
     #[test]
     fn resets_are_milliseconds_of_the_epoch() {
-        let budget = RateBudget::default().updated(&answer(0, (NOW + 5_000).get()));
-        assert_eq!(budget.spent_until(NOW), Some(NOW + 5_000));
-        assert_eq!(budget.spent_until(NOW + 5_000), None);
+        let budget = budget(0, (NOW + 5_000).get());
+        assert_eq!(budget.spent_until("one", NOW), Some(NOW + 5_000));
+        assert_eq!(budget.spent_until("one", NOW + 5_000), None);
+    }
+
+    #[test]
+    fn a_reset_that_is_days_away_is_not_believed() {
+        let budget = budget(0, (NOW + 86_400_000).get());
+        assert_eq!(budget.spent_until("one", NOW), Some(NOW + RESET_MS_MAX));
+        assert_eq!(budget.spent_until("one", NOW + RESET_MS_MAX), None);
     }
 
     #[test]
     fn a_twentieth_is_kept_for_what_cannot_wait() {
         for (remaining, is_low) in [(251, false), (250, true), (1, true)] {
-            let budget = RateBudget::default().updated(&answer(remaining, (NOW + 1).get()));
-            assert_eq!(budget.low_until(NOW).is_some(), is_low, "{remaining}");
-            assert_eq!(budget.spent_until(NOW), None);
+            let budget = budget(remaining, (NOW + 1).get());
+            assert_eq!(budget.low_until("one", NOW).is_some(), is_low, "{remaining}");
+            assert_eq!(budget.spent_until("one", NOW), None);
         }
     }
 
     #[test]
-    fn the_tightest_of_the_limits_counts_and_silence_changes_nothing() {
+    fn an_operation_s_own_limit_is_nobody_else_s_and_silence_changes_nothing() {
         let endpoint = LinearAnswer::new(200, "{}")
             .with("x-ratelimit-endpoint-requests-remaining", 0)
             .with("x-ratelimit-endpoint-requests-reset", (NOW + 9).get());
-        let budget = RateBudget::default().updated(&answer(3_000, (NOW + 5).get()));
-        let budget = budget.updated(&endpoint).updated(&LinearAnswer::new(500, ""));
-        assert_eq!(budget.spent_until(NOW), Some(NOW + 9));
+        let mut budget = budget(3_000, (NOW + 5).get());
+        budget.update("one", &endpoint, NOW);
+        budget.update("one", &LinearAnswer::new(500, ""), NOW);
+        assert_eq!(budget.spent_until("one", NOW), Some(NOW + 9));
+        assert_eq!(budget.spent_until("other", NOW), None);
         assert_eq!(budget.requests.map(|left| left.remaining), Some(3_000));
+        assert!(budget.is_spent_alone("one", NOW) && !budget.is_spent_alone("other", NOW));
+        budget.update("one", &answer(0, (NOW + 5).get()), NOW);
+        assert!(!budget.is_spent_alone("one", NOW));
     }
 }

@@ -165,11 +165,13 @@ impl Outcome {
     }
 
     fn rate_limited(answer: &LinearAnswer, now: UnixMillis) -> Self {
-        let budget = super::RateBudget::default().updated(answer);
+        let mut budget = super::RateBudget::default();
+        // What is the endpoint's own, its budget tells.
+        budget.update("endpoint", answer, now);
         let until = answer
             .retry_after_ms()
             .map(|wait_ms| now + wait_ms)
-            .or_else(|| budget.spent_until(now))
+            .or_else(|| budget.spent_until("all", now))
             .unwrap_or(now + RATE_LIMIT_MS);
         Self::RateLimited { until }
     }

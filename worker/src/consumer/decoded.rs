@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use relay_durable::{RouteFacts, Target};
 use relay_schemas::{
     Announcement, Counter, Envelope, EnvelopeError, NewEvent, OrganizationId, QueueMessage, Record,
-    RecordParts, StreamKey,
+    RecordParts, Revoked, StreamKey,
 };
 use worker::Env;
 
@@ -22,8 +22,8 @@ pub(super) struct Decoded<'a> {
     signal: Option<String>,
     /// What Linear waits for, if it does.
     pub(super) announcement: Option<Announcement>,
-    /// The app that was taken out of the organization, if that is what the event tells.
-    pub(super) uninstalled: Option<String>,
+    /// Which app was taken out of the organization, if that is what the event tells.
+    pub(super) uninstalled: Option<Revoked>,
     pub(super) body: Cow<'a, str>,
 }
 
@@ -47,9 +47,7 @@ impl<'a> Decoded<'a> {
         // What an operator routes again was answered when it came.
         let is_new = header.reroute.is_none();
         let announcement = Announcement::of(&envelope, header.id).filter(|_| is_new);
-        let is_uninstalled = envelope.kind.to_string() == "OAuthApp.revoked" && is_new;
-        let uninstalled =
-            is_uninstalled.then(|| envelope.text_at(&["oauthClientId"]).unwrap_or_default());
+        let uninstalled = Revoked::of(&envelope).filter(|_| is_new);
         let organization = envelope.organization;
         Ok(Self { message, header, organization, facts, signal, announcement, uninstalled, body })
     }

@@ -95,6 +95,7 @@ fn command(event: EventId, status: ReportStatus) -> ReportCommand {
         error: None,
         duration_ms: None,
         exit_code: None,
+        is_retried: false,
     }
 }
 
