@@ -7,27 +7,28 @@
 
 mod choice;
 mod ending;
+mod given_up;
+mod holding;
 mod lease;
 mod letter;
 mod presence;
+mod range;
+mod stops;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use relay_schemas::{
     Counter, EdgeId, EventId, MetricsDelta, MultiEdgeMode, Seq, UnixMillis,
-    limits::{
-        ASSIGNED_PER_EDGE_MAX, ASSIGNMENT_OPEN_MAX, ASSIGNMENT_WINDOW, EDGE_TIMEOUTS_MAX,
-        HOLDER_REFRESH_MS, HOLDER_REMEMBERED_MS,
-    },
+    limits::{ASSIGNED_PER_EDGE_MAX, ASSIGNMENT_OPEN_MAX, ASSIGNMENT_WINDOW, EDGE_TIMEOUTS_MAX},
 };
 
-pub(crate) use self::letter::letter_of;
 pub use self::{
     choice::{Candidate, Choice, choose, score},
     ending::Standing,
     lease::{AssignedHead, EdgeRecord, Holder, Lease, LeaseState, LeaseSubject, Stop, session_key},
     presence::Present,
 };
+pub(crate) use self::{ending::FAILED, letter::letter_of};
 use crate::storage::LogStorage;
 
 /// What an operator sets for assigning.
@@ -58,9 +59,14 @@ pub struct Load {
 }
 
 impl Load {
-    /// Whether it may be given more.
-    pub fn has_room(self) -> bool {
-        self.unreported < ASSIGNMENT_WINDOW && self.open < ASSIGNED_PER_EDGE_MAX
+    /// Whether it may be given more, for a reader that works on so many at once. One that has not
+    /// said has a window of those that it has yet to begin.
+    pub fn has_room(self, capacity: Option<u32>) -> bool {
+        let is_within = match capacity {
+            Some(capacity) => self.open < capacity as usize,
+            None => self.unreported < ASSIGNMENT_WINDOW,
+        };
+        is_within && self.open < ASSIGNED_PER_EDGE_MAX
     }
 }
 
@@ -73,10 +79,14 @@ pub struct Assignment {
     holders: BTreeMap<String, Holder>,
     edges: BTreeMap<EdgeId, EdgeRecord>,
     changes: Changes,
+    /// How many of the stream's events lie in the dead letters.
+    given_up_count: u64,
     /// When those that are to be given up are told to the shell again.
     give_up_at: Option<UnixMillis>,
     /// Until when absences have been looked at.
     seen_at: UnixMillis,
+    /// Whether edges were forgotten since it was last looked whom events wait for.
+    has_forgotten: bool,
     /// What was counted and not yet told.
     pub(crate) counts: MetricsDelta,
 }
@@ -87,45 +97,51 @@ struct Changes {
     clears: bool,
     head: bool,
     leases: BTreeSet<Seq>,
+    /// Where events in the dead letters stand, or that they are there no more.
+    given_up: BTreeMap<EventId, Option<Seq>>,
+    given_up_until: Option<Seq>,
     holders: BTreeSet<String>,
     edges: BTreeSet<EdgeId>,
 }
 
 impl Assignment {
-    /// Loads what is stored. A stream that has not been assigned so far begins at its tail: what
-    /// is before it was read by every edge. Everything up to `sealed` is finished.
+    /// Loads what is stored. An event keeps the rule under which it was appended: what is older
+    /// than the mode is read by everybody, and what single edges were to have they get, whatever
+    /// the mode is now. Everything up to `sealed` is finished, or was considered by nobody.
     pub fn load<S: LogStorage>(
         storage: &S,
         rules: AssignmentRules,
         (sealed, tail): (Seq, Seq),
         now: UnixMillis,
     ) -> Result<Self, S::Error> {
-        let head = storage.load_assigned()?;
+        let stored = storage.load_assigned()?;
+        let (leases, given_up_count) = match &stored {
+            Some(_) => (storage.load_leases()?, storage.count_given_up()?),
+            None => (Vec::new(), 0),
+        };
+        let holders = storage.load_holders()?.into_iter();
+        let edges = storage.load_edges()?.into_iter();
         let mut assignment = Self {
             rules,
-            head: head.clone().unwrap_or(AssignedHead { until: tail, last: None }),
-            leases: BTreeMap::new(),
-            holders: BTreeMap::new(),
-            edges: BTreeMap::new(),
+            head: stored.unwrap_or(AssignedHead::CLOSED),
+            leases: leases.into_iter().map(|lease| (lease.seq, lease)).collect(),
+            holders: holders.map(|holder| (holder.key.clone(), holder)).collect(),
+            edges: edges.map(|record| (record.edge.clone(), record)).collect(),
             changes: Changes::default(),
+            given_up_count,
             give_up_at: None,
             seen_at: now,
+            has_forgotten: true,
             counts: MetricsDelta::default(),
         };
-        let is_assigned = rules.is_assigned();
-        assignment.changes.head = is_assigned && head.is_none();
-        assignment.changes.clears = !is_assigned && head.is_some();
-        if is_assigned {
-            let leases = storage.load_leases()?.into_iter();
-            assignment.leases = leases.map(|lease| (lease.seq, lease)).collect();
-        }
         // A lease may have landed without the head behind it.
         let last = assignment.leases.keys().next_back().copied().unwrap_or_default();
-        assignment.head.until = assignment.head.until.max(last).max(sealed);
-        let holders = storage.load_holders()?.into_iter();
-        assignment.holders = holders.map(|holder| (holder.key.clone(), holder)).collect();
-        let edges = storage.load_edges()?.into_iter();
-        assignment.edges = edges.map(|record| (record.edge.clone(), record)).collect();
+        assignment.head.until = assignment.head.until.max(last);
+        assignment.note_sealed(sealed);
+        assignment.follow_mode(tail);
+        assignment.take_earlier_stops();
+        assignment.take_earlier_letters();
+        assignment.forget_left_over(storage)?;
         Ok(assignment)
     }
 
@@ -137,11 +153,23 @@ impl Assignment {
         if changes.clears {
             storage.clear_assigned()?;
         }
+        for (id, seq) in &changes.given_up {
+            if let Some(seq) = seq {
+                storage.save_given_up(*id, *seq)?;
+            }
+        }
         for seq in changes.leases {
             match self.leases.get(&seq) {
                 Some(lease) => storage.save_lease(lease)?,
                 None => storage.delete_lease(seq)?,
             }
+        }
+        for id in changes.given_up.iter().filter(|(_, seq)| seq.is_none()).map(|(id, _)| id) {
+            storage.delete_given_up(*id)?;
+        }
+        if let Some(until) = changes.given_up_until {
+            storage.delete_given_up_until(until)?;
+            self.given_up_count = storage.count_given_up()?;
         }
         if changes.head {
             storage.save_assigned(&self.head)?;
@@ -186,17 +214,9 @@ impl Assignment {
         &self.holders
     }
 
-    /// What may be sealed: nothing that somebody has yet to be given, or to finish.
-    pub fn sealable_until(&self) -> Seq {
-        let open = self.leases.values().find(|lease| lease.is_open());
-        let before = open.map_or(self.head.until, |lease| Seq::new(lease.seq.get() - 1));
-        before.min(self.head.until)
-    }
-
     /// How many more events may be considered until others are finished.
     pub fn room(&self) -> usize {
-        let open = self.leases.values().filter(|lease| lease.is_open()).count();
-        ASSIGNMENT_OPEN_MAX.saturating_sub(open)
+        ASSIGNMENT_OPEN_MAX.saturating_sub(self.leases.len())
     }
 
     /// How much each edge has.
@@ -224,6 +244,12 @@ impl Assignment {
         waiting.map(|lease| lease.seq).collect()
     }
 
+    /// Those of them that may be given to somebody now.
+    pub fn givable(&self, now: UnixMillis) -> Vec<Seq> {
+        let givable = self.leases.values().filter(|lease| lease.may_be_given(now));
+        givable.map(|lease| lease.seq).collect()
+    }
+
     /// Who has been given something last.
     pub fn last_given(&self) -> Option<&EdgeId> {
         self.head.last.as_ref()
@@ -232,83 +258,6 @@ impl Assignment {
     /// Whether an edge has answered lately.
     pub fn is_healthy(&self, edge: &EdgeId) -> bool {
         self.edges.get(edge).is_none_or(|record| record.timeouts_in_a_row < EDGE_TIMEOUTS_MAX)
-    }
-
-    /// What stays together: the issue, else the session, else the event alone.
-    pub fn key_of(&self, subject: &LeaseSubject) -> String {
-        subject
-            .issue_key()
-            .or_else(|| subject.session_key())
-            .unwrap_or_else(|| subject.id.to_string())
-    }
-
-    /// The edges that an event is to stay with, the one that has its session first.
-    pub fn holders_of(&self, subject: &LeaseSubject, now: UnixMillis) -> Vec<EdgeId> {
-        let keys = self.keys_of(subject);
-        keys.iter().filter_map(|key| self.holder(key, now)).map(|one| one.edge.clone()).collect()
-    }
-
-    /// Who holds a session or an issue.
-    pub fn holder(&self, key: &str, now: UnixMillis) -> Option<&Holder> {
-        let holder = self.holders.get(key);
-        holder.filter(|holder| now.since_ms(holder.at) < HOLDER_REMEMBERED_MS)
-    }
-
-    fn keys_of(&self, subject: &LeaseSubject) -> Vec<String> {
-        let issue = subject.issue_key().filter(|_| self.rules.mode == MultiEdgeMode::Sticky);
-        subject.session_key().into_iter().chain(issue).collect()
-    }
-
-    /// Lets an edge hold what an event belongs to; one row for each at most once an hour.
-    pub fn hold(&mut self, subject: &LeaseSubject, edge: &EdgeId, now: UnixMillis) {
-        for key in self.keys_of(subject) {
-            self.hold_key(key, edge, now);
-        }
-    }
-
-    /// The same by its name.
-    pub fn hold_key(&mut self, key: String, edge: &EdgeId, now: UnixMillis) {
-        let is_known = self.holders.get(&key).is_some_and(|holder| {
-            holder.edge == *edge && now.since_ms(holder.at) < HOLDER_REFRESH_MS
-        });
-        if !is_known {
-            self.forget_holders(now);
-            self.changes.holders.insert(key.clone());
-            let holder = Holder { key: key.clone(), edge: edge.clone(), at: now, stop: None };
-            self.holders.insert(key, holder);
-        }
-    }
-
-    fn forget_holders(&mut self, now: UnixMillis) {
-        let is_old = |holder: &Holder| now.since_ms(holder.at) >= HOLDER_REMEMBERED_MS;
-        let old: Vec<String> = self
-            .holders
-            .values()
-            .filter(|holder| is_old(holder))
-            .map(|one| one.key.clone())
-            .collect();
-        for key in old {
-            self.holders.remove(&key);
-            self.changes.holders.insert(key);
-        }
-    }
-
-    /// Notes a stop for a holder that is away, or that it was told.
-    pub fn note_stop(&mut self, session: &str, stop: Option<Stop>) {
-        let key = session_key(session);
-        if let Some(holder) = self.holders.get_mut(&key)
-            && holder.stop != stop
-        {
-            holder.stop = stop;
-            self.changes.holders.insert(key);
-        }
-    }
-
-    /// The stops that an edge has yet to be told.
-    pub fn untold_stops(&self, edge: &EdgeId, now: UnixMillis) -> Vec<Stop> {
-        let theirs = self.holders.values().filter(|holder| holder.edge == *edge);
-        let recent = theirs.filter(|holder| now.since_ms(holder.at) < HOLDER_REMEMBERED_MS);
-        recent.filter_map(|holder| holder.stop.clone()).collect()
     }
 
     /// An event that is considered for the first time and has to wait.
@@ -331,6 +280,7 @@ impl Assignment {
         assert_eq!(lease.state, LeaseState::Waiting, "one edge has an event at a time");
         lease.attempt += 1;
         lease.late = None;
+        lease.paused_until = None;
         lease.state = LeaseState::Held { edge: edge.clone(), sent_at: now, processing_at: None };
         let (attempt, subject) = (lease.attempt, lease.subject.clone());
         self.counts.add(Counter::Assignments("given"), 1);
@@ -343,47 +293,5 @@ impl Assignment {
             self.hold(&subject, edge, now);
         }
         attempt
-    }
-
-    /// The position of an event that lies in the dead letters.
-    pub fn given_up(&self, id: EventId) -> Option<Seq> {
-        let is_it = |lease: &&Lease| lease.subject.id == id && lease.state == LeaseState::GivenUp;
-        self.leases.values().find(is_it).map(|lease| lease.seq)
-    }
-
-    /// An event was put back: it begins anew, when its record is still at hand.
-    pub fn reopen(&mut self, seq: Seq, is_at_hand: bool) {
-        if let Some(lease) = self.leases.remove(&seq) {
-            self.changes.leases.insert(seq);
-            if is_at_hand {
-                self.leases.insert(seq, Lease::waiting(seq, lease.subject));
-            }
-        }
-    }
-
-    /// Positions have changed: what is no longer in the hot tail is finished, or lost with it.
-    pub fn moved(&mut self, to: impl Fn(Seq) -> Option<Seq>, tail: Seq) {
-        if !self.rules.is_assigned() {
-            return;
-        }
-        self.changes.clears = true;
-        self.changes.head = true;
-        let next = to(self.head.until.next()).unwrap_or_else(|| tail.next());
-        self.head.until = Seq::new(next.get() - 1);
-        let leases = std::mem::take(&mut self.leases).into_values();
-        let moved = leases.filter_map(|lease| Some(Lease { seq: to(lease.seq)?, ..lease }));
-        self.leases = moved.map(|lease| (lease.seq, lease)).collect();
-        self.changes.leases = self.leases.keys().copied().collect();
-    }
-
-    /// Retention has passed up to here.
-    pub fn forget_until(&mut self, trimmed: Seq) {
-        let kept = self.leases.split_off(&trimmed.next());
-        let gone = std::mem::replace(&mut self.leases, kept);
-        self.changes.leases.extend(gone.into_keys());
-        if self.head.until < trimmed && self.rules.is_assigned() {
-            self.head.until = trimmed;
-            self.changes.head = true;
-        }
     }
 }

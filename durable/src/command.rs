@@ -1,4 +1,4 @@
-use relay_schemas::{ByeCode, Cursor, HistoryOffer, Problem, QueueMessage, Seq};
+use relay_schemas::{ByeCode, Cursor, HistoryOffer, Problem, QueueMessage, Seq, Speaker};
 
 /// A connection's number, unique within its stream for as long as it is open.
 pub type ConnectionId = u64;
@@ -53,6 +53,11 @@ pub struct GivenUp {
     pub reason: String,
     /// How often it was given to an edge.
     pub attempts: u32,
+    /// `Type.action`.
+    pub kind: String,
+    /// Who had it last and fell silent over it, or was gone. Whoever has reported a failure has
+    /// been heard.
+    pub silent: Option<Speaker>,
 }
 
 /// Why a command failed.

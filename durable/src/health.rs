@@ -58,11 +58,13 @@ impl<S: LogStorage> Stream<S> {
         let assignment = self.assignment();
         let record = assignment.edges().get(edge);
         let last = reports.last();
+        let theirs = || self.connections().values().filter(|one| one.edge == *edge);
+        let (connections, known) = (theirs().count(), record.and_then(|one| one.name.clone()));
         EdgeState {
             edge: edge.clone(),
-            name: record.and_then(|record| record.name.clone()),
-            connections: self.connections().values().filter(|one| one.edge == *edge).count(),
-            disconnected_at: record.and_then(|record| record.gone_at),
+            name: known.or_else(|| theirs().find_map(|one| one.name.clone())),
+            connections,
+            disconnected_at: record.and_then(|one| one.gone_at).filter(|_| connections == 0),
             last_report_at: last.map(|report| report.at),
             response_ms_last: last.and_then(|report| report.response_ms),
             response_ms_median: median_of(reports),

@@ -23,6 +23,7 @@ mod routing;
 pub mod samples;
 mod sealing;
 mod segment;
+mod state;
 mod storage;
 mod stream;
 mod subscription;
@@ -56,8 +57,8 @@ pub use oauth::{
     decided_page, denied, installed_page, machines_page, oauth_failed, problem_page, sign_in_page,
 };
 pub use page::{
-    ConnectionState, EventAnswer, EventWithReports, Page, PageFill, PagePart, PageStep,
-    StreamState, position_before, sealed_event,
+    EventAnswer, EventWithReports, Page, PageFill, PagePart, PageStep, position_before,
+    sealed_event,
 };
 pub use rebuild::{FoundSegment, Move, Rebuilt};
 pub use replay::{Fetched, Replay, ReplayStep, SegmentObject};
@@ -68,6 +69,7 @@ pub use routing::{
 };
 pub use sealing::{SealJob, Sealing, StreamSettings};
 pub use segment::{EncodedSegment, SegmentEncoder, SegmentError, SegmentReader};
+pub use state::{AssignedState, ConnectionState, StreamState};
 pub use storage::{LogHead, LogRow, LogStorage, RowIndex, SealPlan, SegmentIds, SegmentRow};
 pub use stream::Stream;
 pub use subscription::Subscription;

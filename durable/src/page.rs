@@ -3,8 +3,8 @@ mod fill;
 use std::ops::ControlFlow;
 
 use relay_schemas::{
-    BodyMode, Cursor, Dialect, EdgeId, EventId, Gap, HistoryOffer, KindFilter, OnGap, Order,
-    PageCommand, ReadFilter, SegmentEntry, Seq, Start, StoredReport, StreamKey, UnixMillis,
+    BodyMode, Cursor, EdgeId, EventId, Gap, HistoryOffer, KindFilter, OnGap, Order, PageCommand,
+    ReadFilter, SegmentEntry, Seq, Start, StoredReport, StreamKey, UnixMillis,
     limits::PAGE_BYTES_MAX, record_kind, record_received_at, rewrite_body, write_webhook_frame,
 };
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,7 @@ use serde_json::value::RawValue;
 pub use self::fill::{PageFill, PageStep};
 use crate::{
     command::StreamError,
-    health::EdgeState,
     log::Resolved,
-    sealing::Sealing,
     segment::{SegmentError, SegmentReader},
     storage::LogStorage,
     stream::{Stream, event_unknown},
@@ -72,65 +70,6 @@ pub struct EventWithReports {
     pub event: Box<RawValue>,
     /// What edges reported, oldest first.
     pub reports: Vec<StoredReport>,
-}
-
-/// The answer of `GET /state/{organization}/{channel}`.
-#[derive(Debug, Serialize)]
-pub struct StreamState {
-    /// The position before the oldest event kept.
-    pub oldest: Cursor,
-    /// The position of the newest event.
-    pub tail: Cursor,
-    /// The position of the newest event that lies in a segment.
-    pub sealed: Cursor,
-    /// Events kept.
-    pub events: u64,
-    /// Segments.
-    pub segments: u64,
-    /// Bytes of their objects.
-    pub segment_bytes: u64,
-    /// Bytes of the records in the hot tail.
-    pub hot_bytes: u64,
-    /// When the oldest event of the hot tail was written.
-    pub hot_since: Option<UnixMillis>,
-    /// How sealing goes.
-    pub sealing: Sealing,
-    /// Open connections.
-    pub connections: Vec<ConnectionState>,
-    /// The edges that are connected, or were lately.
-    pub edges: Vec<EdgeState>,
-    /// How far events have been given to edges, where each goes to one of them.
-    pub assigned: Option<AssignedState>,
-    /// When the object next wants to be woken.
-    pub alarm_at: Option<UnixMillis>,
-}
-
-/// How far events have been given to edges.
-#[derive(Debug, Serialize)]
-pub struct AssignedState {
-    /// The position up to which every event was considered.
-    pub until: Cursor,
-    /// Events that an edge has.
-    pub held: usize,
-    /// Events that wait for one.
-    pub waiting: usize,
-    /// Events that went to the dead letters, or are about to.
-    pub given_up: usize,
-}
-
-/// One open connection.
-#[derive(Debug, Serialize)]
-pub struct ConnectionState {
-    /// Who reads.
-    pub edge: EdgeId,
-    /// How.
-    pub dialect: Dialect,
-    /// Since when.
-    pub opened_at: UnixMillis,
-    /// The position reached.
-    pub cursor: Cursor,
-    /// Events that it has yet to be sent.
-    pub lag_events: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -282,7 +221,7 @@ impl<S: LogStorage> Stream<S> {
         self.admit(edge)?;
         self.make_used(stream)?;
         let resolved = self.resolve(start, on_gap)?;
-        Ok(self.offer_ascending(&resolved)?)
+        Ok(self.offer_to_reader(&resolved)?)
     }
 
     /// One event with what edges reported on it.
@@ -313,53 +252,6 @@ impl<S: LogStorage> Stream<S> {
             return Err(event_unknown());
         }
         Ok(EventAnswer::Hot(EventWithReports { event: raw_json(line), reports }))
-    }
-
-    /// What an operator sees of the stream.
-    pub fn state(&self) -> Result<StreamState, S::Error> {
-        let log = self.log();
-        let connections = self
-            .connections()
-            .values()
-            .map(|subscription| ConnectionState {
-                edge: subscription.edge.clone(),
-                dialect: subscription.dialect,
-                opened_at: subscription.opened_at,
-                cursor: log.cursor(subscription.position()),
-                lag_events: log.tail().distance_from(subscription.position()),
-            })
-            .collect();
-        let (segments, segment_bytes) = log.storage().segment_totals()?;
-        Ok(StreamState {
-            oldest: log.cursor(log.trimmed()),
-            tail: log.cursor(log.tail()),
-            sealed: log.cursor(log.sealed()),
-            events: log.tail().distance_from(log.trimmed()),
-            segments,
-            segment_bytes,
-            hot_bytes: log.hot_bytes(),
-            hot_since: log.hot_since(),
-            sealing: self.sealing,
-            connections,
-            edges: self.edge_states()?,
-            assigned: self.is_assigned().then(|| self.assigned_state()),
-            alarm_at: self.next_alarm(),
-        })
-    }
-}
-
-impl<S: LogStorage> Stream<S> {
-    fn assigned_state(&self) -> AssignedState {
-        let assignment = self.assignment();
-        let leases = assignment.leases().values();
-        let held = leases.clone().filter(|lease| lease.edge().is_some()).count();
-        let waiting = assignment.waiting().len();
-        AssignedState {
-            until: self.log().cursor(assignment.until()),
-            held,
-            waiting,
-            given_up: leases.count() - held - waiting,
-        }
     }
 }
 

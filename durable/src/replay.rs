@@ -70,6 +70,8 @@ pub struct Replay {
     oldest: Cursor,
     tail: Cursor,
     sealed: Seq,
+    /// Nothing after this is read in history.
+    until: Option<Seq>,
     received_since: Option<UnixMillis>,
     known: VecDeque<SegmentEntry>,
     source: Source,
@@ -84,7 +86,12 @@ pub struct Replay {
 impl Replay {
     /// A reader that the object has sent to history, with its opening frames waiting.
     pub fn new(connect: Connect, offer: HistoryOffer) -> Self {
-        let bounds = Bounds { cursor: offer.after, oldest: offer.oldest, tail: offer.tail };
+        let bounds = Bounds {
+            cursor: offer.after,
+            oldest: offer.oldest,
+            tail: offer.tail,
+            mode: offer.mode,
+        };
         let opening = opening_lines(&connect, &bounds, offer.gap.as_ref());
         let n = connect.resume.map_or(0, |resume| resume.n);
         let position = Position { cursor: offer.after, tail: offer.tail, n };
@@ -106,6 +113,7 @@ impl Replay {
             oldest: position.cursor,
             tail: position.tail,
             sealed: position.cursor.seq,
+            until: None,
             received_since: None,
             known: VecDeque::new(),
             source: Source::Object,
@@ -124,6 +132,9 @@ impl Replay {
             return ReplayStep::Write;
         }
         let next = self.position.next();
+        if self.is_beyond(next) {
+            return ReplayStep::Ask;
+        }
         self.known.retain(|entry| entry.last >= next);
         match self.known.front() {
             Some(entry) if entry.first <= next => ReplayStep::Fetch(self.object(entry)),
@@ -133,6 +144,10 @@ impl Replay {
             }
             _ => ReplayStep::Ask,
         }
+    }
+
+    fn is_beyond(&self, seq: Seq) -> bool {
+        self.until.is_some_and(|until| seq > until)
     }
 
     fn may_list(&self) -> bool {
@@ -146,6 +161,9 @@ impl Replay {
     /// The segment after the one that is being read, worth fetching meanwhile.
     pub fn ahead(&self) -> Option<SegmentObject> {
         let end = self.reading.as_ref()?.0.last;
+        if self.is_beyond(end.next()) {
+            return None;
+        }
         self.known.iter().find(|entry| entry.first == end.next()).map(|entry| self.object(entry))
     }
 
@@ -233,6 +251,7 @@ impl Replay {
         self.position = offer.after.seq;
         self.oldest = offer.oldest;
         self.sealed = offer.sealed.seq;
+        self.until = offer.until;
         self.tail = offer.tail;
         self.received_since = offer.received_since.or(self.received_since);
         self.known = offer.segments.into();
@@ -253,6 +272,7 @@ impl Replay {
         self.tail = position.tail;
         self.n = position.n;
         self.known.clear();
+        self.until = None;
         self.received_since = None;
         // What is next was sealed moments ago: the object knows it, KV perhaps not yet.
         self.sealed = self.position;
@@ -273,6 +293,10 @@ impl Replay {
         let Some((entry, mut reader)) = self.reading.take() else { return charged_bytes };
         while out.len() < bytes_max {
             match reader.next() {
+                // What lies behind is not for everybody.
+                Ok(Some((seq, _))) if self.until.is_some_and(|until| seq > until) => {
+                    return charged_bytes;
+                }
                 Ok(Some((seq, record))) => {
                     charged_bytes += self.write_record(seq, record, out);
                 }

@@ -1,10 +1,10 @@
 use relay_schemas::{
-    Append, Cursor, Epoch, ErrorCode, HistoryOffer, MultiEdgeMode, Problem, SegmentEntry, Seq,
-    StreamKey, UnixMillis,
+    Append, Channel, Cursor, Epoch, ErrorCode, HistoryOffer, MultiEdgeMode, Problem, SegmentEntry,
+    Seq, StreamKey, UnixMillis,
     limits::{
-        EDGE_TIMEOUT_DEFAULT_MS, HOT_TAIL_BYTES_MAX, RETENTION_DAYS_DEFAULT_MS, SEAL_AGE_DEFAULT_S,
-        SEAL_AGE_SHARE, SEAL_BYTES_DEFAULT, SEAL_READER_WAIT_MS, SEAL_RETRY_MS,
-        SEGMENTS_OFFERED_MAX,
+        EDGE_REMEMBERED_MS, EDGE_TIMEOUT_DEFAULT_MS, HOT_TAIL_BYTES_MAX, RETENTION_DAYS_DEFAULT_MS,
+        SEAL_AGE_DEFAULT_S, SEAL_AGE_SHARE, SEAL_BYTES_DEFAULT, SEAL_LOOK_MS, SEAL_READER_WAIT_MS,
+        SEAL_RETRY_MS, SEGMENTS_OFFERED_MAX,
     },
 };
 use serde::Serialize;
@@ -48,6 +48,14 @@ impl Default for StreamSettings {
 }
 
 impl StreamSettings {
+    /// The same for a stream. No machine reads `unrouted`: nobody is to be given its events.
+    pub fn of(self, stream: Option<&StreamKey>) -> Self {
+        match stream.map(|stream| &stream.channel) {
+            Some(Channel::Unrouted) => Self { multi_edge: MultiEdgeMode::Broadcast, ..self },
+            _ => self,
+        }
+    }
+
     /// Those of them that are for assigning.
     pub fn assignment(&self) -> AssignmentRules {
         AssignmentRules {
@@ -100,9 +108,11 @@ impl<S: LogStorage> Stream<S> {
         }
         let wait_ms = match log.plan() {
             Some(_) => 0,
-            None if log.hot_bytes() >= seal_bytes => 0,
-            None if log.hot_bytes() >= seal_bytes / SEAL_AGE_SHARE => self.settings.seal_age_ms,
-            None => return None,
+            None if log.hot_bytes() < seal_bytes / SEAL_AGE_SHARE => return None,
+            // As long as an edge is waited for, so long is one that was never there.
+            None if self.assignment().is_unawaited() => EDGE_REMEMBERED_MS,
+            None if log.hot_bytes() < seal_bytes => self.settings.seal_age_ms,
+            None => 0,
         };
         let due = log.hot_since()? + wait_ms;
         Some(due.max(self.sealing.retry_at.unwrap_or_default()))
@@ -114,9 +124,14 @@ impl<S: LogStorage> Stream<S> {
             return Ok(None);
         }
         let until = self.sealable_until(now);
+        if self.is_too_little(until, now)? {
+            self.sealing.retry_at = Some(now + SEAL_LOOK_MS);
+            return Ok(None);
+        }
         let segment = self.log_mut().next_segment_until(until)?;
-        if segment.is_none() && self.is_assigned() {
-            self.sealing.blocked_at = Some(self.assignment().sealable_until());
+        if segment.is_none() && self.assignment().is_at_work() {
+            self.sealing.blocked_at = Some(self.assignment().sealable_until(self.log().tail()));
+            self.sealing.retry_at = Some(now + SEAL_LOOK_MS);
         } else if segment.is_none() {
             self.sealing.retry_at = Some(now + SEAL_READER_WAIT_MS.0);
         }
@@ -127,27 +142,43 @@ impl<S: LogStorage> Stream<S> {
 
     /// Whether edges have, or are yet to be given, all that could be sealed.
     fn is_kept_open(&self) -> bool {
-        let until = self.assignment().sealable_until();
-        self.is_assigned()
+        let until = self.assignment().sealable_until(self.log().tail());
+        self.assignment().is_at_work()
             && (until <= self.log().sealed() || self.sealing.blocked_at == Some(until))
+    }
+
+    /// While edges have what follows, what is finished is left to become more, for a day.
+    fn is_too_little(&self, until: Seq, now: UnixMillis) -> Result<bool, S::Error> {
+        let log = self.log();
+        let age_ms = log.hot_since().map_or(0, |since| now.since_ms(since));
+        if until == log.tail() || log.plan().is_some() || age_ms >= self.settings.seal_age_ms {
+            return Ok(false);
+        }
+        // Whole rows are sealed.
+        let row = log.storage().first_after(until)?;
+        let after = row.map_or(until, |row| Seq::new(row.first.get() - 1));
+        let bytes = log.hot_bytes().saturating_sub(log.storage().bytes_after(after)?);
+        Ok(bytes < self.settings.seal_bytes / SEAL_AGE_SHARE)
     }
 
     /// A direct reader that has run out of credit for a moment keeps its rows: it would be sent to
     /// history and back. Others read on in history without noticing.
     fn sealable_until(&self, now: UnixMillis) -> Seq {
-        if self.is_assigned() {
-            return self.assignment().sealable_until();
-        }
+        let until = self.assignment().sealable_until(self.log().tail());
         let waiting = self.connections().values().filter(|reader| {
-            !reader.dialect.is_bridged() && reader.has_stalled_within(SEAL_READER_WAIT_MS.1, now)
+            let reads_by_itself = !self.assignment().is_single(reader.position().next());
+            let is_waited_for = reads_by_itself && !reader.dialect.is_bridged();
+            is_waited_for && reader.has_stalled_within(SEAL_READER_WAIT_MS.1, now)
         });
-        waiting.map(Subscription::position).min().unwrap_or(self.log().tail())
+        waiting.map(Subscription::position).min().map_or(until, |position| position.min(until))
     }
 
     /// The segment is in R2 and in the index.
     pub fn seal_done(&mut self, entry: &SegmentEntry) -> Result<bool, S::Error> {
         self.sealing = Sealing::default();
-        self.log_mut().complete_seal(entry)
+        let is_done = self.log_mut().complete_seal(entry)?;
+        self.note_sealed()?;
+        Ok(is_done)
     }
 
     /// R2 or KV did not take it. The hot tail goes on growing and serving.
@@ -193,6 +224,8 @@ impl<S: LogStorage> Stream<S> {
             received_since: resolved.received_since,
             gap: self.gap(resolved),
             segments,
+            until: None,
+            mode: self.is_assigned().then_some(self.assignment().rules().mode),
         }
     }
 }

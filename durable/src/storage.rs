@@ -170,12 +170,22 @@ pub trait LogStorage {
     fn save_assigned(&mut self, head: &AssignedHead) -> Result<(), Self::Error>;
     /// Forgets it, and every lease; one row written for each.
     fn clear_assigned(&mut self) -> Result<(), Self::Error>;
-    /// Every lease.
+    /// Every lease. Those of earlier versions can lie in the dead letters.
     fn load_leases(&self) -> Result<Vec<Lease>, Self::Error>;
     /// Keeps a lease; one row written.
     fn save_lease(&mut self, lease: &Lease) -> Result<(), Self::Error>;
     /// Deletes a lease, if it is there; one row written.
     fn delete_lease(&mut self, seq: Seq) -> Result<(), Self::Error>;
+    /// The position of an event that lies in the dead letters.
+    fn given_up(&self, id: EventId) -> Result<Option<Seq>, Self::Error>;
+    /// How many there are.
+    fn count_given_up(&self) -> Result<u64, Self::Error>;
+    /// Remembers one; one row written.
+    fn save_given_up(&mut self, id: EventId, seq: Seq) -> Result<(), Self::Error>;
+    /// Forgets one; one row written.
+    fn delete_given_up(&mut self, id: EventId) -> Result<(), Self::Error>;
+    /// Forgets those at or before `last`; one row written for each.
+    fn delete_given_up_until(&mut self, last: Seq) -> Result<(), Self::Error>;
     /// Every holder.
     fn load_holders(&self) -> Result<Vec<Holder>, Self::Error>;
     /// Keeps a holder; one row written.

@@ -1,5 +1,6 @@
 mod assigning;
 mod ending;
+mod reading;
 mod reports;
 mod round;
 mod signals;
@@ -10,17 +11,17 @@ use std::{
 };
 
 use relay_schemas::{
-    Append, AppendReply, ByeCode, ClientMessage, Connect, Cursor, Disposition, EdgeId, ErrorCode,
-    EventId, Gap, GapReason, MetricsDelta, NewEvent, OnGap, Open, Problem, Seq, StreamKey,
-    UnixMillis,
-    limits::{CONNECTIONS_PER_EDGE_MAX, CONNECTIONS_PER_STREAM_MAX, CREDIT_BYTES},
+    Append, AppendReply, ByeCode, ClientMessage, Connect, Disposition, EdgeId, ErrorCode, EventId,
+    MetricsDelta, NewEvent, Problem, Seq, StreamKey, UnixMillis,
+    limits::{CONNECTIONS_PER_EDGE_MAX, CONNECTIONS_PER_STREAM_MAX},
 };
 
+pub(crate) use self::reading::{Bounds, opening_lines};
 use self::round::Opening;
 use crate::{
     assignment::Assignment,
     command::{Command, Connected, ConnectionId, StreamError},
-    log::{Log, Resolved},
+    log::Log,
     sealing::{Sealing, StreamSettings},
     storage::LogStorage,
     subscription::{Outgoing, Subscription},
@@ -38,6 +39,8 @@ pub struct Stream<S> {
     pub(crate) sealing: Sealing,
     delivered_unreported: u64,
     losses_unreported: u64,
+    /// When it was last looked for direct connections whose pings have stopped.
+    pings_seen_at: UnixMillis,
 }
 
 impl<S: LogStorage> Stream<S> {
@@ -50,10 +53,11 @@ impl<S: LogStorage> Stream<S> {
         salt: u32,
     ) -> Result<Self, S::Error> {
         let log = Log::load(storage, now, salt)?;
-        connections.values_mut().for_each(|subscription| subscription.go_back_to(log.tail()));
         let bounds = (log.sealed(), log.tail());
         let mut assignment = Assignment::load(log.storage(), settings.assignment(), bounds, now)?;
-        assignment.note_present(&assigning::present(&connections), now);
+        connections.values_mut().for_each(|subscription| subscription.go_back_to(log.tail()));
+        let is_assigned = assignment.rules().is_assigned();
+        assignment.note_present(&assigning::present(&connections, is_assigned), now);
         Ok(Self {
             log,
             connections,
@@ -63,6 +67,7 @@ impl<S: LogStorage> Stream<S> {
             sealing: Sealing::default(),
             delivered_unreported: 0,
             losses_unreported: 0,
+            pings_seen_at: now,
         })
     }
 
@@ -171,7 +176,7 @@ impl<S: LogStorage> Stream<S> {
                 ended.push((*id, End::History));
                 continue;
             } else {
-                subscription.catch_up(&self.log, &mut outgoing, now)?;
+                reading::read_on(&self.log, &self.assignment, subscription, &mut outgoing, now)?;
             }
             if subscription.is_slow(self.log.tail(), now) {
                 ended.push((*id, End::Bye(ByeCode::Slow)));
@@ -218,12 +223,9 @@ impl<S: LogStorage> Stream<S> {
         }
         self.require_few_connections(&connect.edge)?;
         self.make_used(&connect.stream)?;
-        if self.is_assigned() {
-            return Ok(self.connect_assigned(id, connect, now)?);
-        }
-        let resolved = self.resolve(&connect.start, connect.on_gap)?;
+        let resolved = self.start_of(connect)?;
         if resolved.after < self.log.sealed() {
-            return Ok(Connected::History(self.offer_ascending(&resolved)?));
+            return Ok(Connected::History(self.offer_to_reader(&resolved)?));
         }
         let mut subscription = Subscription::new(connect, resolved.after, now);
         let gap = self.gap(&resolved);
@@ -231,12 +233,10 @@ impl<S: LogStorage> Stream<S> {
         let mut lines = self.opening_lines(connect, &resolved, gap);
         lines.extend(self.untold_signals((&connect.edge, &connect.allowed), resolved.after, now));
         let mut outgoing = Outgoing::with_lines(lines);
-        subscription.catch_up(&self.log, &mut outgoing, now)?;
-        self.delivered_unreported += outgoing.webhooks;
-        let mut commands = Vec::new();
-        push_messages(&self.log, id, &mut subscription, outgoing, now, &mut commands);
+        reading::join(&self.assignment, &mut subscription);
+        reading::read_on(&self.log, &self.assignment, &mut subscription, &mut outgoing, now)?;
         self.connections.insert(id, subscription);
-        commands.extend(self.settle(Opening::default(), now)?);
+        let commands = self.settle(Opening::of(id, outgoing), now)?;
         Ok(Connected::Live { resumed_from, commands })
     }
 
@@ -249,66 +249,6 @@ impl<S: LogStorage> Stream<S> {
             ErrorCode::ConnectionsTooMany,
             format!("an edge has at most {CONNECTIONS_PER_EDGE_MAX} connections to a stream"),
         )))
-    }
-
-    /// What a reader is told of a position that can't be followed.
-    pub(crate) fn gap(&self, resolved: &Resolved) -> Option<Gap> {
-        let (reason, requested) = resolved.fault.clone()?;
-        Some(Gap {
-            requested,
-            resumed_from: self.log.cursor(resolved.after),
-            oldest: self.log.cursor(self.log.trimmed()),
-            reason,
-        })
-    }
-
-    fn opening_lines(
-        &self,
-        connect: &Connect,
-        resolved: &Resolved,
-        gap: Option<Gap>,
-    ) -> Vec<String> {
-        let bounds = Bounds {
-            cursor: self.log.cursor(resolved.after),
-            oldest: self.log.cursor(self.log.trimmed()),
-            tail: self.log.cursor(self.log.tail()),
-        };
-        opening_lines(connect, &bounds, gap.as_ref())
-    }
-
-    /// Where to start, or why that can't be.
-    pub(crate) fn resolve(
-        &self,
-        start: &relay_schemas::Start,
-        on_gap: OnGap,
-    ) -> Result<Resolved, StreamError<S::Error>> {
-        let resolved = self.log.resolve(start)?;
-        match (&resolved.fault, on_gap) {
-            (Some((reason, _)), OnGap::Error) => {
-                Err(StreamError::Refused(self.gap_problem(*reason)))
-            }
-            _ => Ok(resolved),
-        }
-    }
-
-    fn gap_problem(&self, reason: GapReason) -> Problem {
-        let (code, message) = match reason {
-            GapReason::Trimmed => {
-                (ErrorCode::CursorTrimmed, "events after this cursor are no longer kept")
-            }
-            GapReason::EpochChanged => (
-                ErrorCode::CursorEpochChanged,
-                "the cursor is of another incarnation of the stream",
-            ),
-            GapReason::Future => (ErrorCode::CursorFuture, "the cursor is after the newest event"),
-            GapReason::Lost => {
-                (ErrorCode::CursorTrimmed, "events after this cursor were lost in the store")
-            }
-            GapReason::Invalid => (ErrorCode::CursorInvalid, "this is not a cursor of this stream"),
-        };
-        Problem::new(code, message)
-            .with("oldest", self.log.cursor(self.log.trimmed()))
-            .with("tail", self.log.cursor(self.log.tail()))
     }
 
     /// A text message of a reader: more credit.
@@ -325,21 +265,15 @@ impl<S: LogStorage> Stream<S> {
         match serde_json::from_str(text) {
             Ok(ClientMessage::Credit { bytes }) if bytes > 0 => {
                 subscription.grant(bytes);
-                if self.assignment.rules().is_assigned() {
-                    self.touched.insert(id);
-                    return self.settle(Opening::default(), now);
-                }
-                if subscription.is_in_history(&self.log) {
+                let is_common = !self.assignment.is_single(subscription.position().next());
+                if is_common && subscription.is_in_history(&self.log) {
                     let mut commands = self.send_to_history(id);
                     commands.extend(self.settle(Opening::default(), now)?);
                     return Ok(commands);
                 }
                 let mut outgoing = Outgoing::default();
-                subscription.catch_up(&self.log, &mut outgoing, now)?;
-                self.delivered_unreported += outgoing.webhooks;
-                let mut commands = Vec::new();
-                push_messages(&self.log, id, subscription, outgoing, now, &mut commands);
-                Ok(commands)
+                reading::read_on(&self.log, &self.assignment, subscription, &mut outgoing, now)?;
+                self.settle(Opening::of(id, outgoing), now)
             }
             Ok(ClientMessage::Bye {}) => {
                 subscription.says_bye();
@@ -352,8 +286,8 @@ impl<S: LogStorage> Stream<S> {
         }
     }
 
-    /// When the object wants to be woken: to seal, for retention, or to end a direct connection
-    /// whose credential expires. HTTP connections are ended by the Worker that holds them.
+    /// When the object wants to be woken: to seal, for retention, for what edges have, or to end a
+    /// direct connection whose credential expires. HTTP connections are ended by the Worker that holds them.
     pub fn next_alarm(&self) -> Option<UnixMillis> {
         let expiry = self
             .connections
@@ -363,7 +297,8 @@ impl<S: LogStorage> Stream<S> {
             .min();
         let retention = self.log.oldest_appended_at().map(|at| self.trim_due(at));
         let assigned = self.assignment.next_due(self.log.tail());
-        expiry.into_iter().chain(retention).chain(self.seal_at()).chain(assigned).min()
+        let others = retention.into_iter().chain(self.seal_at()).chain(assigned);
+        expiry.into_iter().chain(others).chain(self.silence_due()).min()
     }
 
     /// Retention is swept in steps, so that a busy stream isn't woken for every old row.
@@ -403,27 +338,6 @@ pub(crate) fn event_unknown<E: std::fmt::Display>() -> StreamError<E> {
 enum End {
     Bye(ByeCode),
     History,
-}
-
-/// The positions that a reader is told at the beginning.
-pub(crate) struct Bounds {
-    pub(crate) cursor: Cursor,
-    pub(crate) oldest: Cursor,
-    pub(crate) tail: Cursor,
-}
-
-/// The frames that a connection begins with; one that comes from history has had its `open`.
-pub(crate) fn opening_lines(connect: &Connect, bounds: &Bounds, gap: Option<&Gap>) -> Vec<String> {
-    let open = Open {
-        cursor: bounds.cursor,
-        epoch: bounds.cursor.epoch,
-        oldest: bounds.oldest,
-        tail: bounds.tail,
-        heartbeat_s: connect.heartbeat_s,
-        credit: (!connect.dialect.is_bridged()).then_some(CREDIT_BYTES),
-    };
-    let open = connect.resume.is_none().then(|| open.to_line());
-    open.into_iter().chain(gap.map(Gap::to_line)).collect()
 }
 
 fn offer_fresh<S: LogStorage>(

@@ -40,6 +40,9 @@ pub struct Subscription {
     owed: BTreeSet<Seq>,
     #[serde(default)]
     has_said_bye: bool,
+    /// How many events its edge works on at once, as it says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    capacity: Option<u32>,
 }
 
 /// What is sent to a reader in one go.
@@ -80,7 +83,13 @@ impl Subscription {
             position_told_at: UnixMillis::default(),
             owed: BTreeSet::new(),
             has_said_bye: false,
+            capacity: connect.capacity(),
         }
+    }
+
+    /// How long its pings may stay away.
+    pub(crate) fn silence_ms_max(&self) -> u64 {
+        u64::from(self.heartbeat_s) * 2_500
     }
 
     /// The position reached.
@@ -149,6 +158,16 @@ impl Subscription {
         &self.filter
     }
 
+    /// How many events its edge may have for it; `None` when it has not said.
+    pub(crate) fn capacity(&self) -> Option<u32> {
+        self.capacity
+    }
+
+    /// Whether it takes events of its own, where each is given to one edge: else it only watches.
+    pub(crate) fn takes_events(&self) -> bool {
+        self.capacity != Some(0)
+    }
+
     /// Whether it may be sent an event that its edge is given.
     pub(crate) fn may_be_given(&self) -> bool {
         self.credit_bytes > 0 && self.owed.is_empty()
@@ -195,21 +214,28 @@ impl Subscription {
         self.credit_bytes > 0 && self.position.max(log.trimmed()) < log.sealed()
     }
 
-    /// Reads on from the hot tail until the tail or the end of the credit.
+    /// Reads on from the hot tail until a position or the end of the credit.
     pub fn catch_up<S: LogStorage>(
         &mut self,
         log: &Log<S>,
+        until: Seq,
         outgoing: &mut Outgoing,
         now: UnixMillis,
     ) -> Result<(), S::Error> {
-        if self.credit_bytes > 0 {
+        if self.credit_bytes > 0 && self.position < until {
             self.pass_trimmed(log, outgoing);
-            log.read(self.position, &mut |seq, record| {
-                self.offer(log.cursor(seq), None, record, outgoing)
+            log.read(self.position, &mut |seq, record| match seq <= until {
+                true => self.offer(log.cursor(seq), None, record, outgoing),
+                false => ControlFlow::Break(()),
             })?;
         }
-        self.note_stall(log.tail(), now);
+        self.note_stall(until, now);
         Ok(())
+    }
+
+    /// Passes over what is not the reader's to read.
+    pub(crate) fn skip_to(&mut self, position: Seq) {
+        self.position = self.position.max(position);
     }
 
     /// Retention can overtake a reader that has no credit. It is told what is missing, as a

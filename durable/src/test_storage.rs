@@ -28,6 +28,7 @@ struct State {
     revoked: BTreeMap<EdgeId, UnixMillis>,
     assigned: Option<AssignedHead>,
     leases: BTreeMap<Seq, Lease>,
+    given_up: BTreeMap<EventId, Seq>,
     holders: BTreeMap<String, Holder>,
     edges: BTreeMap<EdgeId, EdgeRecord>,
 }
@@ -233,6 +234,9 @@ impl LogStorage for MemoryStorage {
                     rebuilt.segments.last().is_some_and(|last| row.index.first <= last.entry.last);
                 (!is_sealed).then_some((row.index.first, row))
             }));
+            let given_up = std::mem::take(&mut state.given_up);
+            state.given_up =
+                given_up.into_iter().filter_map(|(id, seq)| Some((id, to(seq)?))).collect();
             let reports = std::mem::take(&mut state.reports);
             state.reports.extend(
                 reports
@@ -302,6 +306,31 @@ impl LogStorage for MemoryStorage {
         self.write(rows, |state| {
             state.leases.remove(&seq);
         })
+    }
+
+    fn given_up(&self, id: EventId) -> Result<Option<Seq>, StorageFault> {
+        Ok(self.state.borrow().given_up.get(&id).copied())
+    }
+
+    fn count_given_up(&self) -> Result<u64, StorageFault> {
+        Ok(self.state.borrow().given_up.len() as u64)
+    }
+
+    fn save_given_up(&mut self, id: EventId, seq: Seq) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            state.given_up.insert(id, seq);
+        })
+    }
+
+    fn delete_given_up(&mut self, id: EventId) -> Result<(), StorageFault> {
+        self.write(1, |state| {
+            state.given_up.remove(&id);
+        })
+    }
+
+    fn delete_given_up_until(&mut self, last: Seq) -> Result<(), StorageFault> {
+        let rows = self.state.borrow().given_up.values().filter(|seq| **seq <= last).count();
+        self.write(rows as u64, |state| state.given_up.retain(|_, seq| *seq > last))
     }
 
     fn load_holders(&self) -> Result<Vec<Holder>, StorageFault> {

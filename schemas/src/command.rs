@@ -13,6 +13,7 @@ use crate::{
     record::BodyMode,
     segment::SegmentEntry,
     status::Report,
+    strategy::MultiEdgeMode,
     time::UnixMillis,
 };
 
@@ -100,6 +101,12 @@ pub enum AppendError {
 }
 
 impl HistoryOffer {
+    /// Whether a reader has more to read in history: else it comes back to the object.
+    pub fn has_more(&self) -> bool {
+        let end = self.until.map_or(self.sealed.seq, |until| until.min(self.sealed.seq));
+        self.after.seq < end
+    }
+
     /// Makes the segments follow `position` and one another: cuts them off at a hole, which the
     /// next offer begins with. Answers where reading goes on when they don't follow at all.
     pub fn bridge_hole(&mut self, position: Seq) -> Option<Seq> {
@@ -262,9 +269,25 @@ pub struct Connect {
     /// Only what was sent to this app of Linear.
     #[serde(default)]
     pub app: Option<String>,
+    /// How many events the reader says it works on at once.
+    #[serde(default)]
+    pub capacity: Option<u32>,
+    /// Whether its credential lets it report: who can't is given nothing of its own.
+    #[serde(default = "may_report")]
+    pub may_report: bool,
+}
+
+/// Of a Worker that does not say.
+fn may_report() -> bool {
+    true
 }
 
 impl Connect {
+    /// How many events the reader may be given of its own; `None` when it has not said.
+    pub fn capacity(&self) -> Option<u32> {
+        if self.may_report { self.capacity } else { Some(0) }
+    }
+
     /// What the reader is sent.
     pub fn filter(&self) -> ReadFilter {
         ReadFilter {
@@ -305,6 +328,12 @@ pub struct HistoryOffer {
     pub gap: Option<Gap>,
     /// The first segments on the way, in the order of reading.
     pub segments: Vec<SegmentEntry>,
+    /// The reader reads only up to here in history: the object knows what it gets behind.
+    #[serde(default)]
+    pub until: Option<Seq>,
+    /// How events are given to single machines, where they are.
+    #[serde(default)]
+    pub mode: Option<MultiEdgeMode>,
 }
 
 /// Asks for a page.
@@ -429,7 +458,21 @@ mod tests {
             received_since: None,
             gap: None,
             segments: ranges.iter().map(entry).collect(),
+            until: None,
+            mode: None,
         }
+    }
+
+    #[test]
+    fn a_reader_reads_history_as_far_as_it_goes_and_may() {
+        let has_more = |after, until: Option<u64>| {
+            let whole = offer(&[(1, 20)]);
+            let after = Cursor { seq: Seq::new(after), ..whole.after };
+            HistoryOffer { after, until: until.map(Seq::new), ..whole }.has_more()
+        };
+        assert!(has_more(19, None) && !has_more(20, None));
+        assert!(has_more(9, Some(10)) && !has_more(10, Some(10)));
+        assert!(has_more(19, Some(25)) && !has_more(20, Some(25)));
     }
 
     #[test]

@@ -75,6 +75,10 @@ pub const HOT_TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Waiting time in ms after sealing has failed: first, and at most; doubled each time.
 pub const SEAL_RETRY_MS: (u64, u64) = (2_000, 300_000);
 
+/// How often it is looked what can be sealed of a hot tail whose events are given to single edges:
+/// each finished one lets the next few be, and none is to become a segment of its own.
+pub const SEAL_LOOK_MS: u64 = 20_000;
+
 /// While a direct WebSocket reader has no credit, its rows are not sealed: how often that is looked
 /// at, and for how long it may last, in ms.
 pub const SEAL_READER_WAIT_MS: (u64, u64) = (1_000, 10_000);
@@ -226,12 +230,24 @@ pub const ASSIGNMENT_WINDOW: usize = 16;
 /// hold 16 KiB, and they are sent again on each new connection.
 pub const ASSIGNED_PER_EDGE_MAX: usize = 256;
 
+/// Events that a reader may say it works on at once.
+pub const CAPACITY_MAX: usize = ASSIGNED_PER_EDGE_MAX;
+
 /// Events of one stream that have been considered and are not finished. They are loaded when the
 /// object wakes, about 400 bytes each; beyond this, nothing further is considered.
 pub const ASSIGNMENT_OPEN_MAX: usize = 4_096;
 
+/// How many of them may wait for edges that are away, so that those that are there are not kept
+/// waiting: what comes for absent ones beyond this goes to the dead letters.
+pub const ASSIGNMENT_ABSENT_MAX: usize = ASSIGNMENT_OPEN_MAX / 2;
+
 /// How often an event is given to an edge before it goes to the dead letters.
 pub const ASSIGNMENT_ATTEMPTS_MAX: u32 = 5;
+
+/// How long an event that failed waits to be given again: so many twelfths of the time that an edge
+/// may be silent, after the first failure, the second … One that fails at once would otherwise have
+/// used up its attempts in a second.
+pub const FAILED_PAUSES: [u64; 4] = [1, 3, 6, 12];
 
 /// How long an edge that works on an event keeps it without another report, in ms. Agents work for
 /// hours; who is connected is believed to work.
@@ -248,6 +264,13 @@ pub const HOLDER_REMEMBERED_MS: u64 = 86_400_000;
 
 /// How often a holder's time is written again.
 pub const HOLDER_REFRESH_MS: u64 = 3_600_000;
+
+/// How long after it was told an edge is told of a stop again when it connects anew: a dead
+/// connection is noticed after 2.5 of the longest heartbeats.
+pub const STOP_REPEATED_MS: u64 = 150_000;
+
+/// Stops that one edge may have yet to hear, the newest.
+pub const STOPS_PER_EDGE_MAX: usize = 32;
 
 /// When an event that could not be sent to the dead letters is tried again.
 pub const GIVE_UP_RETRY_MS: u64 = 30_000;

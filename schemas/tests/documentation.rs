@@ -91,6 +91,8 @@ fn the_limits_are_those_of_the_code() {
         ("connections of a stream", of_usize(limits::CONNECTIONS_PER_STREAM_MAX), "connections"),
         ("connections of an edge", of_usize(limits::CONNECTIONS_PER_EDGE_MAX), "connections"),
         ("events given and not reported on", of_usize(limits::ASSIGNMENT_WINDOW), "events"),
+        ("capacity", of_usize(limits::CAPACITY_MAX), "events"),
+        ("waiting for absent machines", of_usize(limits::ASSIGNMENT_ABSENT_MAX), "events"),
         ("times that an event is given", limits::ASSIGNMENT_ATTEMPTS_MAX.into(), "times"),
         ("requests of a credential", limits::CREDENTIAL_REQUESTS_MAX.into(), "a minute"),
         ("requests of an address", limits::ADDRESS_REQUESTS_MAX.into(), "a minute"),

@@ -106,6 +106,35 @@ async fn a_lease_moves_on_and_a_late_result_is_refused() {
 }
 
 #[tokio::test]
+async fn a_machine_has_no_more_than_it_works_on_and_who_cant_report_only_watches() {
+    let relay = start("roundrobin").await;
+    let request = json!({
+        "organization": ORGANIZATION, "user": USER, "name": "blind", "scopes": ["read:events"],
+    });
+    let blind = relay.enrol_with(request).await;
+    let (mut watching, open) = FrameReader::open(&relay, &blind, Dialect::WebSocket, "").await;
+    assert_eq!((&open["mode"], &open["capacity"]), (&json!("roundrobin"), &json!(0)));
+    let edge = enrol(&relay, "small").await;
+    let (mut reader, open) =
+        FrameReader::open(&relay, &edge, Dialect::Sse, "capacity=1&heartbeat=5").await;
+    assert_eq!(open["capacity"], 1);
+    deliver(&relay, 1).await;
+    deliver(&relay, 2).await;
+    relay.wait_for_length(&edge.stream(), 2).await;
+    for _ in 1..=2 {
+        let given = reader.frame("webhook").await.json();
+        assert_eq!(given.get("attempt"), None);
+        let state = relay.stream_state(&edge.stream()).await;
+        assert_eq!(state["assigned"]["held"], 1, "{state}");
+        report(&relay, &edge, &given["id"], "completed").await.ok();
+    }
+    // Whatever comes to who watches, it is no webhook.
+    watching.socket().send(r#"{"type":"nonsense","x":1}"#).await;
+    watching.socket().send("nonsense").await;
+    assert_eq!(watching.next().await.unwrap().kind(), "bye");
+}
+
+#[tokio::test]
 async fn an_event_that_nobody_finishes_goes_to_the_dead_letters_and_back() {
     let relay = start("sticky").await;
     let edge = enrol(&relay, "only").await;

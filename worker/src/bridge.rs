@@ -80,11 +80,13 @@ pub(crate) fn answer(call: &Call, connect: Connect, opened: Opened) -> worker::R
     let planned_end = call.now + host::random_between(age_min, age_max);
     spawn_local(keep_time(connect.heartbeat_s, planned_end, connect.expires_at, bridge.clone()));
     let headers = stream_headers(connect.dialect)?;
+    let chunks_until_open = if connect.dialect == Dialect::Sse { 2 } else { 1 };
     spawn_local(reading::serve(Reading::new(call, connect, bridge.clone()), opened));
     let body = Body {
         receiver,
         urgent,
         bridge,
+        chunks_until_open,
         consumed_bytes: 0,
         last_weight: Weight::Control,
         ended: false,
@@ -261,6 +263,8 @@ struct Body {
     receiver: UnboundedReceiver<Chunk>,
     urgent: UnboundedReceiver<Chunk>,
     bridge: Bridge,
+    /// The preamble of SSE and the chunk with `open` come first, whatever is urgent.
+    chunks_until_open: u32,
     consumed_bytes: i64,
     last_weight: Weight,
     ended: bool,
@@ -283,12 +287,15 @@ impl Stream for Body {
     type Item = worker::Result<Vec<u8>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Poll::Ready(Some(chunk)) = self.urgent.poll_next_unpin(context) {
+        if self.chunks_until_open == 0
+            && let Poll::Ready(Some(chunk)) = self.urgent.poll_next_unpin(context)
+        {
             self.note_taken(&chunk);
             return Poll::Ready(Some(Ok(chunk.bytes)));
         }
         match self.receiver.poll_next_unpin(context) {
             Poll::Ready(Some(chunk)) => {
+                self.chunks_until_open = self.chunks_until_open.saturating_sub(1);
                 self.note_taken(&chunk);
                 Poll::Ready(Some(Ok(chunk.bytes)))
             }

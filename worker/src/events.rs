@@ -2,8 +2,8 @@ use relay_durable::{
     EventAnswer, Fetched, Page, PageFill, PagePart, PageStep, SegmentObject, sealed_event,
 };
 use relay_schemas::{
-    Connect, Counter, Dialect, ErrorCode, PageCommand, PageQuery, Problem, StreamKey, StreamQuery,
-    Token,
+    Connect, Counter, Dialect, ErrorCode, PageCommand, PageQuery, Problem, Scope, StreamKey,
+    StreamQuery, Token,
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -44,6 +44,8 @@ pub(crate) async fn stream(call: &mut Call) -> Result<Response, Problem> {
         allowed: call.allowed_kinds(),
         own: query.own,
         app: query.app,
+        capacity: query.capacity,
+        may_report: claims.require_any(&[Scope::WriteStatus]).is_ok(),
     };
     let failed = |error: worker::Error| {
         log::platform_error("connect_failed", &call.request_id, &error);

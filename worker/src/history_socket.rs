@@ -216,7 +216,7 @@ impl Reader {
         let (stream, edge) = (&self.connect.stream, &self.connect.edge);
         let asked = history::offer(&self.env, stream, edge, start, SEGMENTS_OFFERED_MAX).await;
         match asked {
-            Ok(Ok(offer)) if offer.after.seq < offer.sealed.seq => {
+            Ok(Ok(offer)) if offer.has_more() => {
                 self.replay.offered(offer);
                 Ok(())
             }

@@ -42,6 +42,16 @@ impl LoadedStream {
         }
     }
 
+    /// Ends direct connections whose pings have stopped.
+    pub(crate) fn end_silent(&mut self, state: &State, now: UnixMillis) -> worker::Result<()> {
+        self.silence_checked_at = now;
+        let sockets = &self.sockets;
+        let last_ping_at = |id| sockets.get(&id).and_then(|ws| last_ping_at(state, ws));
+        let silent = self.stream.end_silent(&last_ping_at, now)?;
+        self.execute(silent);
+        Ok(())
+    }
+
     /// A socket that can't be written to is gone; its close is about to be told.
     fn send(&mut self, connection: ConnectionId, text: &str) {
         if let Some(ws) = self.sockets.get(&connection) {
@@ -73,7 +83,7 @@ impl LoadedStream {
 }
 
 /// When the platform last answered a `ping` of this socket by itself.
-pub(crate) fn last_ping_at(state: &State, ws: &WebSocket) -> Option<UnixMillis> {
+fn last_ping_at(state: &State, ws: &WebSocket) -> Option<UnixMillis> {
     let state = state.as_raw();
     let method = js_sys::Reflect::get(state, &"getWebSocketAutoResponseTimestamp".into()).ok()?;
     let method: js_sys::Function = method.dyn_into().ok()?;

@@ -1,5 +1,6 @@
 mod assigned;
 mod rebuild;
+mod reports;
 mod schema;
 mod segments;
 pub(crate) mod values;
@@ -280,35 +281,19 @@ impl LogStorage for SqlLogStorage {
     }
 
     fn save_report(&mut self, seq: Seq, report: &StoredReport) -> Result<()> {
-        self.write(
-            "INSERT INTO report (seq, edge, status, at, report) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT DO UPDATE SET at = excluded.at, report = excluded.report",
-            vec![
-                integer(seq.get()),
-                Value::String(report.edge.clone()),
-                Value::String(report.status.as_str().to_owned()),
-                integer(report.at.get()),
-                Value::String(serde_json::to_string(report)?),
-            ],
-        )
+        reports::save(self, seq, report)
     }
 
     fn reports(&self, seq: Seq) -> Result<Vec<StoredReport>> {
-        let query = "SELECT report FROM report WHERE seq = ? ORDER BY at, status";
-        rows(&self.sql.exec(query, vec![integer(seq.get())])?)
-            .map(|row| Ok(serde_json::from_str(text(&row?, 0)?)?))
-            .collect()
+        reports::of(self, seq)
     }
 
     fn delete_reports_until(&mut self, last: Seq) -> Result<()> {
-        self.write("DELETE FROM report WHERE seq <= ?", vec![integer(last.get())])
+        reports::delete_until(self, last)
     }
 
     fn latest_reports(&self, count: usize) -> Result<Vec<StoredReport>> {
-        let query = "SELECT report FROM report ORDER BY seq DESC LIMIT ?";
-        rows(&self.sql.exec(query, vec![integer(count as u64)])?)
-            .map(|row| Ok(serde_json::from_str(text(&row?, 0)?)?))
-            .collect()
+        reports::latest(self, count)
     }
 
     fn load_assigned(&self) -> Result<Option<AssignedHead>> {
@@ -333,6 +318,26 @@ impl LogStorage for SqlLogStorage {
 
     fn delete_lease(&mut self, seq: Seq) -> Result<()> {
         assigned::delete_lease(self, seq)
+    }
+
+    fn given_up(&self, id: EventId) -> Result<Option<Seq>> {
+        assigned::given_up(self, id)
+    }
+
+    fn count_given_up(&self) -> Result<u64> {
+        assigned::count_given_up(self)
+    }
+
+    fn save_given_up(&mut self, id: EventId, seq: Seq) -> Result<()> {
+        assigned::save_given_up(self, id, seq)
+    }
+
+    fn delete_given_up(&mut self, id: EventId) -> Result<()> {
+        assigned::delete_given_up(self, id)
+    }
+
+    fn delete_given_up_until(&mut self, last: Seq) -> Result<()> {
+        assigned::delete_given_up_until(self, last)
     }
 
     fn load_holders(&self) -> Result<Vec<Holder>> {

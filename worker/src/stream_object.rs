@@ -1,31 +1,21 @@
+mod commands;
 mod history;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use relay_durable::{
-    Connected, ConnectionId, GivenUp, LogStorage, Stream, StreamError, Subscription,
-};
-use relay_schemas::{
-    Append, ByeCode, Connect, Counter, EdgeId, EventId, KindFilter, PageCommand, Problem,
-    StatusCommand, StreamKey, UnixMillis,
-};
-use serde::Deserialize;
-use serde_json::json;
+use relay_durable::{ConnectionId, GivenUp, LogStorage, Stream, StreamError, Subscription};
+use relay_schemas::{Counter, Problem, StreamKey, UnixMillis};
 use worker::{
     DurableObject, Env, Error, Request, Response, Result, State, WebSocket,
-    WebSocketIncomingMessage, WebSocketPair, durable_object,
+    WebSocketIncomingMessage, durable_object,
 };
 use worker_sys::WebSocketRequestResponsePair;
 
 use self::history::HistoryLock;
 pub(crate) use self::history::HistoryQuery;
 use crate::{
-    give_up, host,
-    loaded_stream::{LoadedStream, last_ping_at},
-    log, metrics, respond, sealing,
-    settings::Settings,
+    give_up, host, loaded_stream::LoadedStream, log, metrics, respond, sealing, settings::Settings,
     sql_storage::SqlLogStorage,
-    stream_client::{CONNECT_HEADER, RESUMED_FROM_HEADER},
 };
 
 /// One stream: a thin shell around [`Stream`]. Holds nothing in memory that can't be loaded again;
@@ -39,10 +29,6 @@ pub struct StreamObject {
     woken_at: UnixMillis,
 }
 
-/// How often an append looks for connections whose pings have stopped: a call to the platform for
-/// each, and no other moment at which the object is awake anyway.
-const SILENCE_CHECK_INTERVAL_MS: u64 = 5_000;
-
 /// Close codes of a client that ends and does not come back: normal, and going away.
 const END_CODES: [usize; 2] = [1000, 1001];
 
@@ -50,25 +36,6 @@ const END_CODES: [usize; 2] = [1000, 1001];
 const ALARM_RETRY: std::time::Duration = std::time::Duration::from_secs(60);
 
 type Outcome<T> = std::result::Result<T, StreamError<Error>>;
-
-#[derive(Deserialize)]
-struct EventQuery {
-    edge: EdgeId,
-    id: EventId,
-    #[serde(default)]
-    allowed: KindFilter,
-}
-
-#[derive(Deserialize)]
-struct ReportQuery {
-    edge: EdgeId,
-    id: EventId,
-}
-
-#[derive(Deserialize)]
-struct Revocation {
-    edge: EdgeId,
-}
 
 impl DurableObject for StreamObject {
     fn new(state: State, env: Env) -> Self {
@@ -132,7 +99,9 @@ impl DurableObject for StreamObject {
         let outcome = self.with_core(|core| {
             // The platform has forgotten the alarm that it is calling for.
             core.alarm = Some(None);
-            let commands = core.stream.alarm(host::now())?;
+            let now = host::now();
+            core.end_silent(&self.state, now)?;
+            let commands = core.stream.alarm(now)?;
             core.execute(commands);
             Ok(())
         });
@@ -208,7 +177,8 @@ impl StreamObject {
         let settings = Settings::of(&self.env).map_err(StreamError::Refused)?;
         let storage = SqlLogStorage::open(self.state.storage().sql())?;
         let known = storage.load_head()?.and_then(|head| head.stream);
-        let settings = settings.streams_of(known.as_ref().or(stream));
+        let stream = known.as_ref().or(stream);
+        let settings = settings.streams_of(stream).of(stream);
         let mut sockets = BTreeMap::new();
         let mut connections = BTreeMap::new();
         for ws in self.state.get_websockets() {
@@ -236,117 +206,6 @@ impl StreamObject {
 
     fn connection_id(&self, ws: &WebSocket) -> Option<ConnectionId> {
         self.state.get_tags(ws).first()?.parse().ok()
-    }
-
-    fn append(&self, body: Vec<u8>) -> Outcome<Response> {
-        let body = String::from_utf8(body).map_err(|error| bad_command(&error.utf8_error()))?;
-        let append = Append::decode(&body).map_err(|error| bad_command(&error))?;
-        self.with_core_of(&append.stream, |core| {
-            let now = host::now();
-            if now.since_ms(core.silence_checked_at) >= SILENCE_CHECK_INTERVAL_MS {
-                core.silence_checked_at = now;
-                let silent = core.stream.end_silent(
-                    &|id| core.sockets.get(&id).and_then(|ws| last_ping_at(&self.state, ws)),
-                    now,
-                )?;
-                core.execute(silent);
-            }
-            let (reply, commands) = core.stream.append(&append, now)?;
-            core.execute(commands);
-            answer(respond::json(200, &reply))
-        })
-    }
-
-    fn open(&self, request: &Request) -> Outcome<Response> {
-        let header = request.headers().get(CONNECT_HEADER)?.unwrap_or_default();
-        let connect: Connect =
-            serde_json::from_str(&header).map_err(|error| bad_command(&error))?;
-        // Below 2^53, so that the tag reads the same everywhere.
-        let id: ConnectionId = u64::from_le_bytes(host::random_bytes()) >> 11;
-        let pair = WebSocketPair::new()?;
-        self.with_core_of(&connect.stream, |core| {
-            match core.stream.connect(id, &connect, host::now())? {
-                Connected::History(offer) => answer(respond::json(200, &offer)),
-                Connected::Live { resumed_from, commands } => {
-                    self.state.accept_websocket_with_tags(&pair.server, &[&id.to_string()]);
-                    core.sockets.insert(id, pair.server.clone());
-                    core.execute(commands);
-                    let response = Response::from_websocket(pair.client.clone())?;
-                    if let Some(cursor) = resumed_from {
-                        response.headers().set(RESUMED_FROM_HEADER, &cursor.to_string())?;
-                    }
-                    Ok(response)
-                }
-            }
-        })
-    }
-
-    fn page(&self, body: &str) -> Outcome<Response> {
-        let command: PageCommand =
-            serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core_of(&command.stream, |core| {
-            answer(respond::json(200, &core.stream.page(&command)?))
-        })
-    }
-
-    fn event(&self, body: &str) -> Outcome<Response> {
-        let query: EventQuery = serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
-            answer(respond::json(200, &core.stream.event(&query.edge, query.id, &query.allowed)?))
-        })
-    }
-
-    fn report(&self, body: &str) -> Outcome<Response> {
-        let command: StatusCommand =
-            serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
-            let (reply, commands) =
-                core.stream.report(&command.edge, command.report, host::now())?;
-            core.execute(commands);
-            answer(respond::json(200, &reply))
-        })
-    }
-
-    fn may_report(&self, body: &str) -> Outcome<Response> {
-        let query: ReportQuery = serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
-            answer(respond::json(200, &core.stream.may_report(&query.edge, query.id)?))
-        })
-    }
-
-    fn uninstalled(&self) -> Outcome<Response> {
-        self.with_core(|core| {
-            let commands = core.stream.end_all_with(ByeCode::Uninstalled, host::now())?;
-            core.execute(commands);
-            answer(respond::json(200, &json!({ "ended": true })))
-        })
-    }
-
-    fn revoke(&self, body: &str) -> Outcome<Response> {
-        let revocation: Revocation =
-            serde_json::from_str(body).map_err(|error| bad_command(&error))?;
-        self.with_core(|core| {
-            let commands = core.stream.revoke(&revocation.edge, host::now())?;
-            core.execute(commands);
-            answer(respond::json(200, &json!({ "revoked": true })))
-        })
-    }
-
-    fn describe(&self) -> Outcome<Response> {
-        self.with_core(|core| {
-            if !core.stream.log().is_used() {
-                return Err(StreamError::Refused(Problem::new(
-                    relay_schemas::ErrorCode::NotFound,
-                    "no such stream: nothing was appended and nobody has connected",
-                )));
-            }
-            let storage = core.stream.log().storage();
-            let mut state = serde_json::to_value(core.stream.state()?).map_err(Error::from)?;
-            state["woken_at"] = json!(self.woken_at);
-            state["rows_written"] = json!(storage.rows_written());
-            state["bytes"] = json!(storage.bytes());
-            answer(respond::json(200, &state))
-        })
     }
 
     async fn forget(&self, ws: &WebSocket, says_end: bool) -> Result<()> {
@@ -391,7 +250,11 @@ impl StreamObject {
             None => Default::default(),
         };
         sealing::discard(&self.env, discarded).await;
-        self.give_up(given_up).await;
+        if !given_up.is_empty() {
+            self.give_up(given_up).await;
+            // The next ones are due at once.
+            self.set_alarm().await?;
+        }
         let counts = match self.core.borrow_mut().as_mut() {
             Some(core) => core.stream.take_counts(),
             None => Default::default(),
@@ -410,9 +273,12 @@ impl StreamObject {
     /// Sends events to the dead letters, and notes those that are there. What fails is tried again
     /// by the alarm.
     async fn give_up(&self, given_up: Vec<GivenUp>) {
+        let stream =
+            self.core.borrow().as_ref().and_then(|core| core.stream.log().stream().cloned());
+        let Some(StreamKey { organization, .. }) = stream else { return };
         for one in given_up {
             let seq = one.seq;
-            match give_up::send(&self.env, one).await {
+            match give_up::send(&self.env, &organization, one).await {
                 Ok(()) => {
                     let noted = self.with_core(|core| Ok(core.stream.gave_up(seq)?));
                     if let Err(error) = noted {

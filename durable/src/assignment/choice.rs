@@ -22,6 +22,8 @@ pub enum Choice {
     Edge(EdgeId),
     /// One that has no room, or is about to be back.
     Later,
+    /// One that is not there, and expected.
+    Absent,
     /// None of those connected or expected wants it.
     Nobody,
 }

@@ -95,7 +95,7 @@ pub enum LeaseState {
     },
     /// It is on its way to the dead letters.
     GivingUp,
-    /// It lies in the dead letters, and may be put back.
+    /// It lies in the dead letters. Earlier versions kept a lease of those.
     GivenUp,
 }
 
@@ -118,6 +118,9 @@ pub struct Lease {
     /// The edge that fell silent over it: as long as nobody else has it, its report counts.
     #[serde(default)]
     pub late: Option<EdgeId>,
+    /// It failed, and is not given to anybody before this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<UnixMillis>,
     /// Where it stands.
     pub state: LeaseState,
 }
@@ -132,6 +135,7 @@ impl Lease {
             tried: Vec::new(),
             failure: None,
             late: None,
+            paused_until: None,
             state: LeaseState::Waiting,
         }
     }
@@ -144,25 +148,36 @@ impl Lease {
         }
     }
 
+    /// Whether it may be given to an edge now.
+    pub fn may_be_given(&self, now: UnixMillis) -> bool {
+        self.state == LeaseState::Waiting && self.paused_until.is_none_or(|until| until <= now)
+    }
+
     /// Whether an edge has it and has not said that it works on it.
     pub fn is_unreported(&self) -> bool {
         matches!(self.state, LeaseState::Held { processing_at: None, .. })
     }
 
-    /// Whether its record is needed yet.
-    pub fn is_open(&self) -> bool {
-        self.state != LeaseState::GivenUp
+    /// Whether its edge has said that it works on it.
+    pub fn is_processed(&self) -> bool {
+        matches!(self.state, LeaseState::Held { processing_at: Some(_), .. })
     }
 }
 
-/// How far a stream's events have been considered.
+/// Which of a stream's events are given to single edges, and how far they have been considered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssignedHead {
-    /// Every event up to here has a lease, or is finished.
+    /// Events up to here are everybody's: each reader reads them from its cursor.
+    #[serde(default)]
+    pub from: Seq,
+    /// Every event behind that and up to here has a lease, or is finished.
     pub until: Seq,
     /// Who was given something last.
     #[serde(default)]
     pub last: Option<EdgeId>,
+    /// Events behind this are everybody's again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closes_at: Option<Seq>,
 }
 
 /// The edge that a session, or an issue, stays with.
@@ -174,8 +189,8 @@ pub struct Holder {
     pub edge: EdgeId,
     /// Since it was last given or reported something of it, to within an hour.
     pub at: UnixMillis,
-    /// A stop that came while the edge was away: told when it is back.
-    #[serde(default)]
+    /// Where earlier versions noted a stop that the edge has yet to be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
 }
 
@@ -188,6 +203,9 @@ pub struct Stop {
     pub session: String,
     /// When the relay received it.
     pub received_at: UnixMillis,
+    /// When the edge was last told; it may not have heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<UnixMillis>,
 }
 
 /// What a stream remembers of an edge.
@@ -210,6 +228,12 @@ pub struct EdgeRecord {
     /// Events in a row over which it fell silent.
     #[serde(default)]
     pub timeouts_in_a_row: u32,
+    /// When it last finished something while it had more to begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed_at: Option<UnixMillis>,
+    /// Stops that it has yet to be told, or may not have heard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Stop>,
 }
 
 impl EdgeRecord {
@@ -222,6 +246,8 @@ impl EdgeRecord {
             gone_at: None,
             has_ended: false,
             timeouts_in_a_row: 0,
+            freed_at: None,
+            stops: Vec::new(),
         }
     }
 }

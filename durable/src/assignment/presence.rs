@@ -53,9 +53,15 @@ impl Assignment {
         let old: Vec<EdgeId> =
             self.edges.values().filter(|one| is_old(one)).map(|one| one.edge.clone()).collect();
         for edge in old {
+            self.has_forgotten = true;
             self.edges.remove(&edge);
             self.changes.edges.insert(edge);
         }
+    }
+
+    /// Whether edges were forgotten since this was last asked.
+    pub fn take_forgotten(&mut self) -> bool {
+        std::mem::take(&mut self.has_forgotten)
     }
 
     /// An edge said that it ends, or was revoked: what it has is free at once. One that was

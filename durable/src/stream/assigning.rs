@@ -2,27 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relay_schemas::{Connect, EdgeId, EventId, NewEvent, Seq, UnixMillis};
+use relay_schemas::{EdgeId, EventId, NewEvent, Seq, Speaker, UnixMillis};
 
 use super::{
     Stream,
     round::{Opening, Round},
 };
 use crate::{
-    assignment::{Lease, Present, letter_of},
-    command::{Command, Connected, ConnectionId, GivenUp},
-    log::{Log, Resolved},
+    assignment::{FAILED, Lease, LeaseSubject, Present, letter_of},
+    command::{Command, ConnectionId, GivenUp},
+    log::Log,
     rebuild::Rebuilt,
     storage::LogStorage,
     subscription::{Outgoing, Subscription},
 };
 
-/// Who is connected, and what each edge reads by its newest connection.
+/// Who is connected, and what each edge reads by its newest connection. Where each event is given
+/// to one edge, those that only watch are not there for any.
 pub(super) fn present(
     connections: &BTreeMap<ConnectionId, Subscription>,
+    is_assigned: bool,
 ) -> BTreeMap<&EdgeId, Present<'_>> {
     let mut newest: BTreeMap<&EdgeId, &Subscription> = BTreeMap::new();
-    for subscription in connections.values() {
+    let there = connections.values().filter(|one| !is_assigned || one.takes_events());
+    for subscription in there {
         let known = newest.entry(&subscription.edge).or_insert(subscription);
         if subscription.opened_at >= known.opened_at {
             *known = subscription;
@@ -35,24 +38,6 @@ pub(super) fn present(
 }
 
 impl<S: LogStorage> Stream<S> {
-    /// Opens a connection of an edge that is given events: at the tail, with what it has already.
-    pub(super) fn connect_assigned(
-        &mut self,
-        id: ConnectionId,
-        connect: &Connect,
-        now: UnixMillis,
-    ) -> Result<Connected, S::Error> {
-        let tail = self.log.tail();
-        let resolved = Resolved { after: tail, fault: None, received_since: None };
-        let mut subscription = Subscription::new(connect, tail, now);
-        subscription.owe(self.assignment.leased_to(&connect.edge));
-        let mut lines = self.opening_lines(connect, &resolved, None);
-        lines.extend(self.untold_signals((&connect.edge, &connect.allowed), tail, now));
-        self.connections.insert(id, subscription);
-        let commands = self.settle(Opening::of(id, Outgoing::with_lines(lines)), now)?;
-        Ok(Connected::Live { resumed_from: None, commands })
-    }
-
     /// The end of every call that may have changed something: notes who is there, takes events
     /// away from those who are silent or gone, gives out what may be given, and stores all that.
     pub(super) fn settle(
@@ -61,11 +46,13 @@ impl<S: LogStorage> Stream<S> {
         now: UnixMillis,
     ) -> Result<Vec<Command>, S::Error> {
         let mut commands = Vec::new();
-        if self.is_assigned() {
+        let is_at_work = self.assignment.is_at_work();
+        if is_at_work {
             commands.extend(self.end_expired(now));
         }
-        self.assignment.note_present(&present(&self.connections), now);
-        if self.is_assigned() {
+        let is_assigned = self.is_assigned();
+        self.assignment.note_present(&present(&self.connections, is_assigned), now);
+        if is_at_work {
             self.assignment.expire(now);
             let mut round =
                 Round::new(&self.log, &mut self.assignment, &mut self.connections, opening, now);
@@ -74,6 +61,8 @@ impl<S: LogStorage> Stream<S> {
             self.touched.extend(changed);
             self.push_round(outgoing, now, &mut commands);
             commands.extend(self.give_up(now)?);
+        } else {
+            self.push_round(opening.into_outgoing(), now, &mut commands);
         }
         for connection in std::mem::take(&mut self.touched) {
             commands.push(Command::Remember { connection });
@@ -99,13 +88,17 @@ impl<S: LogStorage> Stream<S> {
     /// What goes to the dead letters now.
     fn give_up(&mut self, now: UnixMillis) -> Result<Vec<Command>, S::Error> {
         let mut commands = Vec::new();
-        for Lease { seq, attempt, failure, .. } in self.assignment.to_give_up(now) {
+        for Lease { seq, attempt, failure, tried, subject, .. } in self.assignment.to_give_up(now) {
             let mut letter = None;
             read_one(&self.log, seq, &mut |record| letter = letter_of(record))?;
             let Some((message, body)) = letter else { continue };
             let failure = failure.unwrap_or_default();
             let reason = format!("assignment: given to {attempt} edges; last: {failure}");
-            let given_up = GivenUp { seq, message, body, reason, attempts: attempt };
+            let last = tried.last().filter(|_| failure != FAILED);
+            let silent =
+                last.map(|id| Speaker { id: id.clone(), name: self.assignment.name_of(id) });
+            let (attempts, kind) = (attempt, subject.kind);
+            let given_up = GivenUp { seq, message, body, reason, attempts, kind, silent };
             commands.push(Command::GiveUp(Box::new(given_up)));
         }
         Ok(commands)
@@ -114,6 +107,12 @@ impl<S: LogStorage> Stream<S> {
     /// An event lies in the dead letters.
     pub fn gave_up(&mut self, seq: Seq) -> Result<(), S::Error> {
         self.assignment.gave_up(seq);
+        self.assignment.store(self.log.storage_mut())
+    }
+
+    /// What was sealed is finished, or everybody's from now on.
+    pub(crate) fn note_sealed(&mut self) -> Result<(), S::Error> {
+        self.assignment.note_sealed(self.log.sealed());
         self.assignment.store(self.log.storage_mut())
     }
 
@@ -130,7 +129,7 @@ impl<S: LogStorage> Stream<S> {
         };
         let sealed = rebuilt.segments.last().map(|segment| segment.entry.last).unwrap_or_default();
         let tail = to(*hot.end()).unwrap_or(sealed);
-        self.assignment.moved(to, tail);
+        self.assignment.moved(to, (sealed, tail));
         self.assignment.store(self.log.storage_mut())
     }
 
@@ -139,14 +138,23 @@ impl<S: LogStorage> Stream<S> {
     pub(super) fn reopen(&mut self, events: &[NewEvent]) -> Result<BTreeSet<EventId>, S::Error> {
         let mut again = BTreeSet::new();
         for event in events {
-            let Some(seq) = self.assignment.given_up(event.id) else { continue };
-            let is_at_hand = seq > self.log.sealed();
-            if !is_at_hand && self.log.position_of(event.id)? == Some(seq) {
+            let Some(seq) = self.given_up(event.id)? else { continue };
+            let mut subject = None;
+            read_one(&self.log, seq, &mut |record| subject = LeaseSubject::read(record))?;
+            if subject.is_none() && self.log.position_of(event.id)? == Some(seq) {
                 again.insert(event.id);
             }
-            self.assignment.reopen(seq, is_at_hand);
+            self.assignment.reopen(event.id, seq, subject);
         }
         Ok(again)
+    }
+
+    /// The position of an event that lies in the dead letters.
+    pub(super) fn given_up(&self, id: EventId) -> Result<Option<Seq>, S::Error> {
+        match self.assignment.given_up_count() {
+            0 => Ok(None),
+            _ => self.log.storage().given_up(id),
+        }
     }
 }
 

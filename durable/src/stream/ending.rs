@@ -19,7 +19,9 @@ impl<S: LogStorage> Stream<S> {
         now: UnixMillis,
     ) -> Result<(Option<Dialect>, Vec<Command>), S::Error> {
         let Some(gone) = self.remove(id) else { return Ok((None, Vec::new())) };
-        let is_last = self.connections.values().all(|one| one.edge != gone.edge);
+        let takes = |one: &Subscription| one.takes_events() || !self.is_assigned();
+        let mut others = self.connections.values().filter(|one| one.edge == gone.edge);
+        let is_last = takes(&gone) && !others.any(takes);
         if is_last && !gone.dialect.is_bridged() && (says_end || gone.has_said_bye()) {
             self.assignment.note_end(&gone.edge, false, now);
         }
@@ -34,12 +36,13 @@ impl<S: LogStorage> Stream<S> {
         last_ping_at: &dyn Fn(ConnectionId) -> Option<UnixMillis>,
         now: UnixMillis,
     ) -> Result<Vec<Command>, S::Error> {
+        self.pings_seen_at = now;
         let silent: Vec<ConnectionId> = self
             .connections
             .iter()
             .filter(|(_, subscription)| !subscription.dialect.is_bridged())
             .filter(|(id, subscription)| {
-                let silence_ms_max = u64::from(subscription.heartbeat_s) * 2_500;
+                let silence_ms_max = subscription.silence_ms_max();
                 last_ping_at(**id).is_some_and(|at| now.since_ms(at) > silence_ms_max)
             })
             .map(|(id, _)| *id)
@@ -52,6 +55,18 @@ impl<S: LogStorage> Stream<S> {
             silent.into_iter().flat_map(|id| self.end(id, ByeCode::Reconnect)).collect();
         commands.extend(self.settle(Opening::default(), now)?);
         Ok(commands)
+    }
+
+    /// When to look for them again: only while one of them has been given something. No object is
+    /// woken for idle connections, and none sooner than another edge could be given it.
+    pub(super) fn silence_due(&self) -> Option<UnixMillis> {
+        let has_something = |one: &&Subscription| {
+            let mut leases = self.assignment.leases().values();
+            leases.any(|lease| lease.edge() == Some(&one.edge))
+        };
+        let direct = self.connections.values().filter(|one| !one.dialect.is_bridged());
+        let silence_ms = direct.filter(has_something).map(Subscription::silence_ms_max).min()?;
+        Some(self.pings_seen_at + silence_ms.max(self.assignment.rules().timeout_ms))
     }
 
     /// Bars an edge and ends its connections.
@@ -124,7 +139,8 @@ impl<S: LogStorage> Stream<S> {
         let mut gone = self.connections.remove(&id)?;
         self.touched.remove(&id);
         let owed = gone.take_owed();
-        let theirs = self.connections.iter_mut().filter(|(_, one)| one.edge == gone.edge);
+        let is_other = |one: &Subscription| one.edge == gone.edge && one.takes_events();
+        let theirs = self.connections.iter_mut().filter(|(_, one)| is_other(one));
         let newest = theirs.max_by_key(|(id, one)| (one.opened_at, **id));
         if let (Some((other, subscription)), false) = (newest, owed.is_empty()) {
             subscription.owe(owed);

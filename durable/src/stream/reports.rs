@@ -23,8 +23,13 @@ impl<S: LogStorage> Stream<S> {
     ) -> Result<(ReportReply, Vec<Command>), StreamError<S::Error>> {
         self.admit(edge)?;
         let seq = self.known_position(report.event_id)?;
-        let standing = self.require_lease(seq, edge)?;
+        let standing = self.require_lease((seq, report.event_id), edge, report.status)?;
         let facts = self.facts(seq)?;
+        if standing == Standing::HasFailed {
+            let kind = facts.map(|(subject, _)| subject.kind);
+            let retried = self.assignment.is_to_be_given(seq);
+            return Ok((ReportReply { received: true, kind, retried }, Vec::new()));
+        }
         let sent_at = match standing {
             Standing::Has { sent_at } => Some(sent_at),
             _ => self.sent_at(edge, facts.as_ref().map(|(_, received_at)| *received_at)),
@@ -40,14 +45,17 @@ impl<S: LogStorage> Stream<S> {
         self.log.storage_mut().save_report(seq, &stored)?;
         let subject = facts.map(|(subject, _)| subject);
         self.assignment.note_report(edge);
+        let session = subject.as_ref().and_then(|subject| subject.session.as_deref());
+        let ended = session.filter(|_| report.status != ReportStatus::Processing);
+        self.assignment.note_heard(edge, report.event_id, ended);
         self.assignment.reported(seq, edge, report.status, now);
+        let retried = report.status == ReportStatus::Failed && self.assignment.is_to_be_given(seq);
         if let (Some(subject), ReportStatus::Processing) = (&subject, report.status) {
             self.assignment.hold(subject, edge, now);
         }
         let commands = self.settle(Opening::default(), now)?;
         let kind = subject.map(|subject| subject.kind);
-        let reply = ReportReply { received: true, kind, retried: false };
-        Ok((reply, commands))
+        Ok((ReportReply { received: true, kind, retried }, commands))
     }
 
     /// Whether an edge may speak about an event, as it could report on it.
@@ -58,22 +66,30 @@ impl<S: LogStorage> Stream<S> {
     ) -> Result<ReportReply, StreamError<S::Error>> {
         self.admit(edge)?;
         let seq = self.known_position(id)?;
-        self.require_lease(seq, edge)?;
+        self.require_lease((seq, id), edge, ReportStatus::Processing)?;
         let kind = self.facts(seq)?.map(|(subject, _)| subject.kind);
         Ok(ReportReply { received: true, kind, retried: false })
     }
 
     /// Refuses an edge that no longer has the event, or never had.
-    fn require_lease(&self, seq: Seq, edge: &EdgeId) -> Result<Standing, StreamError<S::Error>> {
+    fn require_lease(
+        &self,
+        (seq, id): (Seq, EventId),
+        edge: &EdgeId,
+        status: ReportStatus,
+    ) -> Result<Standing, StreamError<S::Error>> {
         let standing = self.assignment.standing(seq, edge);
         let has_it_now = match &standing {
             Standing::Has { .. } | Standing::MayTakeBack => return Ok(standing),
+            Standing::NoLease if self.given_up(id)?.is_some() => None,
             Standing::NoLease => match self.finisher(seq, edge)? {
                 None => return Ok(standing),
                 finisher => finisher,
             },
+            // The answer to the same report may have been lost.
+            Standing::HasFailed if status == ReportStatus::Failed => return Ok(standing),
             Standing::HasNot { edge } => edge.clone(),
-            Standing::Unassigned => None,
+            Standing::HasFailed | Standing::Unassigned => None,
         };
         let message = match &has_it_now {
             Some(_) => "another machine was given this event",
@@ -89,7 +105,7 @@ impl<S: LogStorage> Stream<S> {
     /// The other edge that has finished an event, unless this one has too: a report may be sent
     /// again.
     fn finisher(&self, seq: Seq, edge: &EdgeId) -> Result<Option<EdgeId>, S::Error> {
-        if !self.is_assigned() {
+        if !self.assignment.is_single(seq) {
             return Ok(None);
         }
         let reports = self.log.storage().reports(seq)?;

@@ -6,7 +6,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use relay_schemas::{EdgeId, Seq, UnixMillis};
+use relay_schemas::{EdgeId, Seq, UnixMillis, limits::ASSIGNMENT_ABSENT_MAX};
 
 use super::assigning::read_one;
 use crate::{
@@ -25,6 +25,10 @@ impl Opening {
     pub(super) fn of(connection: ConnectionId, outgoing: Outgoing) -> Self {
         Self(BTreeMap::from([(connection, outgoing)]))
     }
+
+    pub(super) fn into_outgoing(self) -> BTreeMap<ConnectionId, Outgoing> {
+        self.0
+    }
 }
 
 pub(super) struct Round<'a, S> {
@@ -36,6 +40,8 @@ pub(super) struct Round<'a, S> {
     loads: BTreeMap<EdgeId, Load>,
     outgoing: BTreeMap<ConnectionId, Outgoing>,
     changed: BTreeSet<ConnectionId>,
+    /// How many events wait for edges that are away, once it was counted.
+    absent: Option<usize>,
     now: UnixMillis,
 }
 
@@ -48,7 +54,9 @@ impl<'a, S: LogStorage> Round<'a, S> {
         now: UnixMillis,
     ) -> Self {
         let mut members: BTreeMap<EdgeId, Vec<ConnectionId>> = BTreeMap::new();
-        for (id, subscription) in connections.iter() {
+        // Who still reads what everybody reads comes to what is given to single edges later.
+        let takes = |one: &Subscription| one.takes_events() && one.position() >= assignment.from();
+        for (id, subscription) in connections.iter().filter(|(_, one)| takes(one)) {
             members.entry(subscription.edge.clone()).or_default().push(*id);
         }
         let opened_at = |id: &ConnectionId| connections.get(id).map(|one| (one.opened_at, *id));
@@ -62,6 +70,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
             loads,
             outgoing: opening.0,
             changed: BTreeSet::new(),
+            absent: None,
             now,
         }
     }
@@ -73,13 +82,26 @@ impl<'a, S: LogStorage> Round<'a, S> {
 
     pub(super) fn run(&mut self) -> Result<(), S::Error> {
         self.send_owed()?;
-        for seq in self.assignment.waiting() {
+        if self.assignment.take_forgotten() {
+            self.pass_unwanted();
+        }
+        for seq in self.assignment.givable(self.now) {
             if !self.has_room() {
                 break;
             }
             self.give_waiting(seq)?;
         }
         self.give_new()
+    }
+
+    /// Some events may have waited for an edge that is expected no longer.
+    fn pass_unwanted(&mut self) {
+        for seq in self.assignment.waiting() {
+            let Some(lease) = self.assignment.leases().get(&seq) else { continue };
+            if self.choose(&lease.subject, &lease.tried) == Choice::Nobody {
+                self.assignment.pass_waiting(seq);
+            }
+        }
     }
 
     fn send_owed(&mut self) -> Result<(), S::Error> {
@@ -132,9 +154,9 @@ impl<'a, S: LogStorage> Round<'a, S> {
         if !self.has_room() || room == 0 {
             return Ok(());
         }
-        let log = self.log;
+        let (log, end) = (self.log, self.assignment.end(self.log.tail()));
         log.read(self.assignment.until(), &mut |seq, record| {
-            if room == 0 || !self.has_room() {
+            if seq > end || room == 0 || !self.has_room() {
                 return ControlFlow::Break(());
             }
             room -= 1;
@@ -148,6 +170,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
         match self.choose(&subject, &[]) {
             Choice::Nobody => self.assignment.pass(seq),
             Choice::Later => self.assignment.wait(seq, subject),
+            Choice::Absent => self.wait_for_absent(seq, subject),
             Choice::Edge(edge) => {
                 let connection = self.ready(&edge, &subject);
                 self.assignment.wait(seq, subject);
@@ -157,6 +180,26 @@ impl<'a, S: LogStorage> Round<'a, S> {
                 }
             }
         }
+    }
+
+    /// So many may wait that others still have room.
+    fn wait_for_absent(&mut self, seq: Seq, subject: LeaseSubject) {
+        let absent = self.absent.unwrap_or_else(|| self.count_absent());
+        self.absent = Some(absent + 1);
+        self.assignment.wait(seq, subject);
+        if absent >= ASSIGNMENT_ABSENT_MAX {
+            self.assignment.refuse_waiting(seq, "too many wait for absent edges");
+        }
+    }
+
+    fn count_absent(&self) -> usize {
+        let waiting = self.assignment.waiting();
+        if waiting.len() < ASSIGNMENT_ABSENT_MAX {
+            // Too few in any case, and each is looked at again in the next round.
+            return waiting.len();
+        }
+        let leases = waiting.iter().filter_map(|seq| self.assignment.leases().get(seq));
+        leases.filter(|one| self.choose(&one.subject, &one.tried) == Choice::Absent).count()
     }
 
     fn give(&mut self, seq: Seq, edge: &EdgeId) -> u32 {
@@ -169,7 +212,8 @@ impl<'a, S: LogStorage> Round<'a, S> {
     /// Whether anybody may be given anything: without, events are left in the log.
     fn has_room(&self) -> bool {
         self.members.iter().any(|(edge, ids)| {
-            self.load(edge).has_room() && ids.iter().any(|id| self.connections[id].may_be_given())
+            let load = self.load(edge);
+            ids.iter().any(|id| may_be_given(&self.connections[id], load))
         })
     }
 
@@ -179,10 +223,10 @@ impl<'a, S: LogStorage> Round<'a, S> {
 
     /// The newest connection of an edge on which an event may be sent now.
     fn ready(&self, edge: &EdgeId, subject: &LeaseSubject) -> Option<ConnectionId> {
-        let ids = self.members.get(edge)?.iter();
+        let (ids, load) = (self.members.get(edge)?.iter(), self.load(edge));
         ids.copied().find(|id| {
             let subscription = &self.connections[id];
-            subscription.may_be_given() && subject.passes(subscription.filter())
+            may_be_given(subscription, load) && subject.passes(subscription.filter())
         })
     }
 
@@ -201,7 +245,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
         }
         if candidates.is_empty() {
             return match self.assignment.is_expected(subject, self.now) {
-                true => Choice::Later,
+                true => Choice::Absent,
                 false => Choice::Nobody,
             };
         }
@@ -221,10 +265,14 @@ impl<'a, S: LogStorage> Round<'a, S> {
                 Candidate {
                     edge: edge.clone(),
                     open: load.open,
-                    has_room: load.has_room() && self.ready(edge, subject).is_some(),
+                    has_room: self.ready(edge, subject).is_some(),
                     is_healthy: self.assignment.is_healthy(edge),
                 }
             })
             .collect()
     }
+}
+
+fn may_be_given(subscription: &Subscription, load: Load) -> bool {
+    subscription.may_be_given() && load.has_room(subscription.capacity())
 }

@@ -27,17 +27,19 @@ impl<S: LogStorage> Stream<S> {
         let mut commands = Vec::new();
         for event in fresh.iter().filter(|event| event.signal.as_deref() == Some(STOP)) {
             let Some(session) = session_of(&event.record) else { continue };
-            let stop = Stop { id: event.id, session, received_at: event.received_at };
+            let stop =
+                Stop { id: event.id, session, received_at: event.received_at, told_at: None };
             let holder = self.assignment.holder(&session_key(&stop.session), now);
             let holder = holder.map(|holder| holder.edge.clone());
             let told = self.told_of(holder.as_ref());
             let is_holders = |id: &ConnectionId| {
                 self.connections.get(id).is_some_and(|one| Some(&one.edge) == holder.as_ref())
             };
-            // Whoever else may have taken the work over is told now, the holder when it is back.
-            if holder.is_some() && !told.iter().any(is_holders) {
-                let session = stop.session.clone();
-                self.assignment.note_stop(&session, Some(stop.clone()));
+            // Whoever else may have taken the work over is told now, the holder also when it is back:
+            // the connection on which it is told may be dead.
+            let told_at = told.iter().any(is_holders).then_some(now);
+            if let Some(holder) = &holder {
+                self.assignment.note_stop(holder, Stop { told_at, ..stop.clone() }, now);
             }
             for id in told {
                 commands.extend(self.send_signal(id, &stop, now));
@@ -72,7 +74,7 @@ impl<S: LogStorage> Stream<S> {
         messages.into_iter().map(|text| Command::Send { connection: id, text }).collect()
     }
 
-    /// The signals that came while an edge was away, for the beginning of its next connection.
+    /// The signals that an edge may not have heard, for the beginning of its next connection.
     pub(super) fn untold_signals(
         &mut self,
         (edge, allowed): (&EdgeId, &KindFilter),
@@ -82,10 +84,7 @@ impl<S: LogStorage> Stream<S> {
         if !allowed.passes(PROMPTED) {
             return Vec::new();
         }
-        let stops = self.assignment.untold_stops(edge, now);
-        for stop in &stops {
-            self.assignment.note_stop(&stop.session, None);
-        }
+        let stops = self.assignment.tell_stops(edge, now);
         self.assignment.counts.add(Counter::Signals, stops.len() as u64);
         let cursor = self.log.cursor(position);
         stops.iter().map(|stop| signal_line(stop, cursor)).collect()

@@ -1,30 +1,76 @@
 //! Goal: what no edge finishes goes to the dead letters, whole, and comes back when it is put back.
 
-use relay_durable::{Command, LeaseState, StreamSettings};
+use relay_durable::{AssignedHead, Command, Lease, LeaseState, LogStorage, StreamSettings};
 use relay_schemas::{
     MultiEdgeMode, QueueMessage,
-    ReportStatus::{Completed, Failed},
-    limits::{ASSIGNMENT_ATTEMPTS_MAX, GIVE_UP_RETRY_MS},
+    ReportStatus::{Completed, Failed, Processing},
+    limits::{ASSIGNMENT_ATTEMPTS_MAX, FAILED_PAUSES, GIVE_UP_RETRY_MS},
 };
 
 use crate::{
-    check_round_robin, given, of_edge, settings,
-    support::{Relay, check_with, event, event_about},
+    TIMEOUT_MS, check_round_robin, given, of_edge, settings,
+    support::{Relay, check_with, event, event_about, id},
     who,
 };
 
 /// Lets the event 1 fail as often as it may.
 fn fail_out(relay: &mut Relay) -> Vec<Command> {
     relay.connect(1, &of_edge("edge_1"));
-    for attempt in 1..ASSIGNMENT_ATTEMPTS_MAX {
-        assert_eq!(who(&relay.report("edge_1", 1, Failed)), [(1, 1, attempt + 1)]);
+    for (attempt, pause) in (1..ASSIGNMENT_ATTEMPTS_MAX).zip(FAILED_PAUSES) {
+        assert_eq!(who(&relay.report("edge_1", 1, Failed)), [], "not at once");
+        let due = relay.now + TIMEOUT_MS * pause / 12;
+        assert_eq!(relay.stream.next_alarm(), Some(due));
+        relay.now = due;
+        assert_eq!(who(&relay.alarm()), [(1, 1, attempt + 1)]);
     }
     relay.report("edge_1", 1, Failed)
 }
 
+#[test]
+fn a_report_says_whether_the_event_goes_on() {
+    check_round_robin(|mut relay| {
+        relay.append(&[event(1), event(2)]);
+        relay.connect(1, &of_edge("edge_1"));
+        assert!(!relay.reply("edge_1", 1, Processing).retried);
+        assert!(relay.reply("edge_1", 1, Failed).retried);
+        assert!(!relay.reply("edge_1", 2, Completed).retried);
+        for _ in 2..ASSIGNMENT_ATTEMPTS_MAX {
+            relay.now = relay.now + TIMEOUT_MS;
+            relay.alarm();
+            assert!(relay.reply("edge_1", 1, Failed).retried);
+        }
+        relay.now = relay.now + TIMEOUT_MS;
+        relay.alarm();
+        assert!(!relay.reply("edge_1", 1, Failed).retried, "that was the last time");
+        assert_eq!(relay.given_up[0].silent, None, "it has said so itself");
+    });
+    let kept = StreamSettings { retry_failed: false, ..settings(MultiEdgeMode::RoundRobin) };
+    check_with(kept, |mut relay| {
+        relay.append(&[event(1)]);
+        relay.connect(1, &of_edge("edge_1"));
+        assert!(!relay.reply("edge_1", 1, Failed).retried);
+    });
+}
+
+#[test]
+fn who_was_silent_to_the_end_is_named() {
+    check_round_robin(|mut relay| {
+        relay.append(&[event_about(1, "AgentSessionEvent.created", "s", "")]);
+        relay.connect(1, &of_edge("edge_1"));
+        while relay.given_up.is_empty() {
+            relay.now = relay.now + TIMEOUT_MS;
+            relay.alarm();
+        }
+        let letter = &relay.given_up[0];
+        let name = letter.silent.as_ref().map(|one| (one.id.as_str(), one.name.as_str()));
+        assert_eq!(name, Some(("edge_1", "EDGE_1")));
+        assert_eq!(letter.kind, "AgentSessionEvent.created");
+    });
+}
+
 fn is_given_up(relay: &Relay) -> bool {
-    let mut leases = relay.stream.assignment().leases().values();
-    leases.any(|lease| lease.state == LeaseState::GivenUp)
+    assert!(relay.stream.assignment().leases().len() < 2);
+    relay.storage.given_up(id(1)).unwrap().is_some()
 }
 
 #[test]
@@ -95,5 +141,38 @@ fn what_is_sealed_by_then_stands_again_at_the_end() {
         relay.report("edge_1", 1, Completed);
         assert_eq!(given(&relay.append(&[event(1)])), []);
         assert_eq!(relay.stream.log().tail().get(), 2);
+    });
+}
+
+#[test]
+fn what_an_earlier_version_has_given_up_is_put_back_as_well() {
+    let mut relay = Relay::with_settings(settings(MultiEdgeMode::RoundRobin));
+    relay.append(&[event_about(1, "Issue.update", "", "i")]);
+    relay.connect(1, &of_edge("edge_1"));
+    let lease = relay.stream.assignment().leases().values().next().unwrap().clone();
+    let lease = Lease { state: LeaseState::GivenUp, ..lease };
+    relay.storage.save_lease(&lease).unwrap();
+    let head = AssignedHead { until: lease.seq, ..AssignedHead::default() };
+    relay.storage.save_assigned(&head).unwrap();
+    relay.reload();
+    assert!(relay.stream.assignment().leases().is_empty());
+    relay.append(&[event(2)]);
+    assert!(relay.storage.load_leases().unwrap().iter().all(|one| one.seq != lease.seq));
+    assert!(relay.try_report("edge_1", 1, Completed).is_err());
+    relay.reload();
+    let again = relay.append(&[event_about(1, "Issue.update", "", "i")]);
+    assert_eq!(who(&again), [(1, 1, 1)]);
+}
+
+#[test]
+fn retention_forgets_what_was_given_up() {
+    check_round_robin(|mut relay| {
+        relay.append(&[event(1)]);
+        fail_out(&mut relay);
+        relay.stream.gave_up(letter_seq()).unwrap();
+        relay.now = relay.now + crate::support::RETENTION_MS;
+        relay.alarm();
+        assert_eq!(relay.storage.count_given_up().unwrap(), 0);
+        assert_eq!(relay.stream.assignment().given_up_count(), 0);
     });
 }

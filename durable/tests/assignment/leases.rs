@@ -17,11 +17,16 @@ use crate::{
     who,
 };
 
+/// The first line of a reader that is given events in turn.
+fn assigned_open_line(dialect: Dialect, tail: u64) -> String {
+    open_line(dialect, tail, 0, tail).replace('}', r#","mode":"roundrobin"}"#)
+}
+
 #[test]
 fn each_event_goes_to_one_edge_in_turn() {
     check_round_robin(|mut relay| {
         let opened = relay.connect(1, &of_edge("edge_1"));
-        let open = open_line(Dialect::WebSocket, 0, 0, 0);
+        let open = assigned_open_line(Dialect::WebSocket, 0);
         assert_eq!(opened, [send(1, open), remember(1)]);
         relay.connect(2, &of_edge("edge_2"));
         let commands = relay.append(&events(1..=3));
@@ -45,7 +50,7 @@ fn a_bridged_reader_opens_at_the_tail_and_gets_what_waits() {
         let reader = Connect { edge: edge("edge_1"), ..connect(Dialect::Ndjson, Start::Now) };
         let opened = relay.connect(1, &reader);
         let lines = [
-            open_line(Dialect::Ndjson, 2, 0, 2),
+            assigned_open_line(Dialect::Ndjson, 2),
             webhook_line(1, 1, &event(1)).replace(
                 &crate::support::cursor(1).to_string(),
                 &crate::support::cursor(2).to_string(),

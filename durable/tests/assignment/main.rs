@@ -8,14 +8,19 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backlog;
+mod capacity;
 mod choice;
+mod dice;
 mod filters;
 mod given_up;
 mod health;
 mod leases;
 mod model;
+mod modes;
 mod reports;
 mod signals;
+mod well;
 
 use relay_durable::{Command, ConnectionId, StreamSettings};
 use relay_schemas::{BridgeMessage, Connect, Dialect, EventId, Frame, MultiEdgeMode, Start};
@@ -43,6 +48,11 @@ pub(crate) fn of_edge(name: &str) -> Connect {
         edge_name: Some(name.to_uppercase()),
         ..connect(Dialect::WebSocket, Start::Earliest)
     }
+}
+
+/// The same of one that works on so many events at once.
+pub(crate) fn with_capacity(name: &str, capacity: u32) -> Connect {
+    Connect { capacity: Some(capacity), ..of_edge(name) }
 }
 
 /// A webhook as it was sent.

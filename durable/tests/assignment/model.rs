@@ -7,32 +7,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relay_durable::{ConnectionId, LeaseState, StreamSettings, test_storage::StorageFault};
+use relay_durable::{
+    ConnectionId, LeaseState, LogStorage, StreamSettings, test_storage::StorageFault,
+};
 use relay_schemas::{
-    EdgeId, ErrorCode, MultiEdgeMode, NewEvent,
+    Connect, EdgeId, ErrorCode, MultiEdgeMode, NewEvent,
     ReportStatus::{self, Completed, Failed, Processing},
 };
 
 use crate::{
-    TIMEOUT_MS, given, of_edge,
+    TIMEOUT_MS,
+    dice::Dice,
+    given, of_edge,
     support::{NOW, Relay, event_about},
 };
 
 const SEEDS: u64 = 60;
 const STEPS: usize = 250;
 const EDGES: u64 = 4;
-
-/// A small generator: the same seed gives the same schedule everywhere.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Met {
@@ -144,7 +136,8 @@ impl Model {
         self.next_connection += 1;
         let id = self.next_connection;
         self.open.insert(id, name.clone());
-        let commands = self.relay.connect(id, &of_edge(&name));
+        let capacity = [None, Some(1), Some(3), Some(0)][self.dice.roll(4) as usize];
+        let commands = self.relay.connect(id, &Connect { capacity, ..of_edge(&name) });
         self.note(&commands);
     }
 
@@ -263,7 +256,7 @@ impl Model {
             let number = number_of_id(lease.subject.id);
             assert!(numbers.insert(number), "two leases of {number}");
             assert!(lease.seq <= log.tail() && lease.seq <= assignment.until());
-            assert!(!lease.is_open() || lease.seq > log.sealed(), "sealed under its edge");
+            assert!(lease.seq > log.sealed(), "sealed under its edge");
         }
         // Another life finds the same.
         let mut other = relay_durable::Stream::load(
@@ -292,7 +285,8 @@ impl Model {
             let position = self.relay.stream.log().position_of(event(number).id).unwrap();
             let is_ahead = position.unwrap() > assignment.until();
             let is_done = self.completed.contains_key(&number) || self.failed_for_good(number);
-            let places = [is_ahead, is_done, leased.contains_key(&number)];
+            let lies = self.lies(number);
+            let places = [is_ahead, is_done, leased.contains_key(&number), lies];
             assert_eq!(places.iter().filter(|one| **one).count(), 1, "{number}: {places:?}");
         }
     }
@@ -301,6 +295,7 @@ impl Model {
         !self.relay.stream.assignment().rules().retry_failed
             && !self.completed.contains_key(&number)
             && self.sent.contains_key(&number)
+            && !self.lies(number)
             && self
                 .relay
                 .stream
@@ -308,6 +303,10 @@ impl Model {
                 .leases()
                 .values()
                 .all(|lease| number_of_id(lease.subject.id) != number)
+    }
+
+    fn lies(&self, number: u64) -> bool {
+        self.relay.storage.given_up(event(number).id).unwrap().is_some()
     }
 
     fn held(&self) -> Vec<(u64, String)> {
@@ -329,7 +328,12 @@ impl Model {
             let (_, commands) = self.relay.try_append(&[event(number)]).unwrap();
             self.note(&commands);
         }
-        for _ in 0..40 {
+        for _ in 0..400 {
+            if self.relay.stream.assignment().leases().is_empty()
+                && self.relay.stream.assignment().until() == self.relay.stream.log().tail()
+            {
+                break;
+            }
             self.relay.now = self.relay.now + TIMEOUT_MS;
             let commands = self.relay.alarm();
             self.note(&commands);
@@ -345,8 +349,7 @@ impl Model {
         }
         self.check_all();
         let assignment = self.relay.stream.assignment();
-        let left = assignment.leases().values().filter(|one| one.state != LeaseState::GivenUp);
-        assert_eq!(left.count(), 0);
+        assert_eq!(assignment.leases().len(), 0);
         assert_eq!(assignment.until(), self.relay.stream.log().tail());
     }
 }

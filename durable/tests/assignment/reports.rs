@@ -42,17 +42,36 @@ fn a_late_result_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_failed_event_goes_to_another_at_once_and_then_around() {
+fn a_failed_event_goes_to_another_after_a_pause_and_then_around() {
+    let fails = |relay: &mut Relay, name: &str| {
+        assert_eq!(who(&relay.report(name, 1, Failed)), []);
+        relay.now = relay.now + TIMEOUT_MS;
+        who(&relay.alarm())
+    };
     check_round_robin(|mut relay| {
         relay.connect(1, &of_edge("edge_1"));
         relay.append(&events(1..=1));
         relay.connect(2, &of_edge("edge_2"));
         relay.connect(3, &of_edge("edge_3"));
-        assert_eq!(who(&relay.report("edge_1", 1, Failed)), [(2, 1, 2)]);
+        assert_eq!(fails(&mut relay, "edge_1"), [(2, 1, 2)]);
         check_refused(&mut relay, "edge_1", 1, Some("EDGE_2"));
-        assert_eq!(who(&relay.report("edge_2", 1, Failed)), [(3, 1, 3)]);
-        let again = who(&relay.report("edge_3", 1, Failed));
+        assert_eq!(fails(&mut relay, "edge_2"), [(3, 1, 3)]);
+        let again = fails(&mut relay, "edge_3");
         assert!(again == [(1, 1, 4)] || again == [(2, 1, 4)], "not the last again: {again:?}");
+    });
+}
+
+#[test]
+fn a_report_of_failure_may_come_again() {
+    check_round_robin(|mut relay| {
+        relay.connect(1, &of_edge("edge_1"));
+        relay.append(&events(1..=1));
+        assert!(relay.reply("edge_1", 1, Failed).retried);
+        let before = relay.stream.assignment().leases().clone();
+        assert!(relay.reply("edge_1", 1, Failed).retried, "its answer was lost");
+        assert_eq!(*relay.stream.assignment().leases(), before);
+        assert!(relay.try_report("edge_1", 1, Completed).is_err(), "it has it no more");
+        assert!(relay.try_report("edge_2", 1, Failed).is_err());
     });
 }
 

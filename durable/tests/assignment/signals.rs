@@ -2,9 +2,13 @@
 //! read, and the relay knows who is there.
 
 use relay_schemas::{
-    Attendance, Connect, Dialect, KindFilter, ReportStatus::Processing, Resume, Start,
-    limits::HOLDER_REMEMBERED_MS,
+    Attendance, Connect, Dialect, KindFilter,
+    ReportStatus::{Failed, Processing},
+    Resume, Start,
+    limits::{HOLDER_REMEMBERED_MS, STOP_REPEATED_MS},
 };
+
+use relay_durable::{Holder, Stop};
 
 use crate::{
     check_round_robin, given, lines, of_edge,
@@ -102,10 +106,64 @@ fn a_holder_that_was_away_is_told_when_it_is_back() {
             assert_eq!(told(&relay.append(&[stop_of(2, "s")])), Vec::<u64>::new());
             let back = lines(&relay.connect(2, &reader));
             assert_eq!(back[1], (2, signal_line(2, "s", 2)), "behind open, ahead of events");
+            // The connection may have been dead already: it is told again, until it is heard of.
             relay.closed(2, false);
-            assert_eq!(told(&relay.connect(3, &reader)), Vec::<u64>::new(), "once");
+            assert_eq!(told(&relay.connect(3, &reader)), [3]);
+            relay.report("edge_1", 1, Failed);
+            relay.closed(3, false);
+            assert_eq!(told(&relay.connect(4, &reader)), Vec::<u64>::new(), "it has heard");
         });
     }
+}
+
+#[test]
+fn a_stop_that_was_sent_may_not_have_been_heard() {
+    check(|mut relay| {
+        relay.connect(1, &of_edge("edge_1"));
+        relay.append(&[event_about(1, CREATED, "s", "")]);
+        relay.report("edge_1", 1, Processing);
+        assert_eq!(told(&relay.append(&[stop_of(2, "s")])), [1]);
+        relay.now = NOW + 1_000;
+        assert_eq!(told(&relay.connect(2, &of_edge("edge_1"))), [2]);
+        // A report on the stop itself says so as well.
+        relay.report("edge_1", 2, Processing);
+        assert_eq!(told(&relay.connect(3, &of_edge("edge_1"))), Vec::<u64>::new());
+        assert_eq!(told(&relay.append(&[stop_of(3, "s")])), [1, 2, 3]);
+        relay.now = relay.now + STOP_REPEATED_MS;
+        assert_eq!(told(&relay.connect(4, &of_edge("edge_1"))), Vec::<u64>::new(), "long ago");
+    });
+}
+
+#[test]
+fn a_stop_is_not_lost_when_the_session_goes_on_elsewhere() {
+    check(|mut relay| {
+        relay.connect(1, &of_edge("edge_1"));
+        relay.append(&[event_about(1, CREATED, "s", "")]);
+        relay.report("edge_1", 1, Processing);
+        relay.closed(1, false);
+        relay.append(&[stop_of(2, "s")]);
+        relay.connect(2, &of_edge("edge_2"));
+        relay.append(&[event_about(3, PROMPTED, "s", "")]);
+        relay.report("edge_2", 3, Processing);
+        assert_eq!(told(&relay.connect(3, &of_edge("edge_1"))), [3]);
+    });
+}
+
+#[test]
+fn a_stop_that_an_earlier_version_has_noted_is_told() {
+    let mut relay = Relay::new();
+    relay.append(&[event_of_kind(1, "Issue.update"), event_of_kind(2, PROMPTED)]);
+    relay.connect(1, &of_edge("edge_1"));
+    let (edge, key, at) = (edge("edge_1"), "session:s".to_owned(), NOW);
+    let stop = Stop { id: id(2), session: "s".into(), received_at: NOW, told_at: None };
+    let holder = Holder { key, edge, at, stop: Some(stop) };
+    relay_durable::LogStorage::save_holder(&mut relay.storage, &holder).unwrap();
+    relay.reload();
+    assert_eq!(told(&relay.connect(2, &of_edge("edge_1"))), [2]);
+    relay.reload();
+    relay.report("edge_1", 2, Processing);
+    relay.reload();
+    assert_eq!(told(&relay.connect(3, &of_edge("edge_1"))), Vec::<u64>::new());
 }
 
 #[test]

@@ -42,6 +42,8 @@ fn offer(after: u64, segments: &[SegmentEntry]) -> HistoryOffer {
         received_since: None,
         gap: None,
         segments: segments.to_vec(),
+        until: None,
+        mode: None,
     }
 }
 

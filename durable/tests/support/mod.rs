@@ -18,8 +18,8 @@ use relay_durable::{
 use relay_schemas::{
     Append, AppendReply, BodyMode, ByeCode, Connect, Cursor, Dialect, EdgeId, Epoch, EventId,
     HistoryOffer, KindFilter, NewEvent, OnGap, PageCommand, PageQuery, Problem, Record,
-    RecordParts, Report, ReportStatus, SegmentEntry, Seq, Start, StreamKey, Subject, UnixMillis,
-    index_key, limits::LOG_ROW_EXTENDED_BYTES_MAX, write_webhook_frame,
+    RecordParts, Report, ReportReply, ReportStatus, SegmentEntry, Seq, Start, StreamKey, Subject,
+    UnixMillis, index_key, limits::LOG_ROW_EXTENDED_BYTES_MAX, write_webhook_frame,
 };
 
 pub(crate) const NOW: UnixMillis = UnixMillis::new(1_790_000_000_000);
@@ -216,6 +216,8 @@ pub(crate) fn connect(dialect: Dialect, start: Start) -> Connect {
         allowed: KindFilter::default(),
         own: false,
         app: None,
+        capacity: None,
+        may_report: true,
     }
 }
 
@@ -452,6 +454,12 @@ impl Relay {
                 .unwrap();
     }
 
+    /// The same with other settings: an operator has changed them.
+    pub(crate) fn reload_with(&mut self, settings: StreamSettings) {
+        self.settings = settings;
+        self.reload();
+    }
+
     fn before_step(&mut self) {
         if self.reloads_always && self.stream.log().is_used() {
             self.reload();
@@ -565,6 +573,20 @@ impl Relay {
         number: u64,
         status: ReportStatus,
     ) -> Result<Vec<Command>, Problem> {
+        self.try_reply(name, number, status).map(|(_, commands)| commands)
+    }
+
+    /// What a report is answered.
+    pub(crate) fn reply(&mut self, name: &str, number: u64, status: ReportStatus) -> ReportReply {
+        self.try_reply(name, number, status).unwrap().0
+    }
+
+    fn try_reply(
+        &mut self,
+        name: &str,
+        number: u64,
+        status: ReportStatus,
+    ) -> Result<(ReportReply, Vec<Command>), Problem> {
         self.before_step();
         let report = Report {
             event_id: id(number),
@@ -578,7 +600,7 @@ impl Relay {
             Ok((reply, commands)) => {
                 assert!(reply.received);
                 self.execute(&commands);
-                Ok(commands)
+                Ok((reply, commands))
             }
             Err(StreamError::Refused(problem)) => Err(problem),
             Err(StreamError::Storage(fault)) => panic!("{fault}"),
@@ -591,6 +613,7 @@ impl Relay {
 
     pub(crate) fn alarm(&mut self) -> Vec<Command> {
         self.before_step();
+        assert_eq!(self.stream.end_silent(&|_| None, self.now).unwrap(), []);
         let commands = self.stream.alarm(self.now).unwrap();
         self.execute(&commands);
         commands

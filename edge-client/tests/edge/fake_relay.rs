@@ -395,6 +395,8 @@ impl<'a> Reader<'a> {
                 tail: cursor(state.records.len() as u64),
                 heartbeat_s: state.heartbeat_s,
                 credit: self.credit,
+                mode: None,
+                capacity: None,
             };
             let gap = Gap {
                 requested: requested.to_string(),

@@ -100,6 +100,8 @@ pub(crate) fn open_line(from: Cursor, credit: Option<i64>) -> String {
         tail: cursor(100),
         heartbeat_s: HEARTBEAT_S,
         credit,
+        mode: None,
+        capacity: None,
     }
     .to_line()
 }

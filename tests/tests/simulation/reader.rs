@@ -249,6 +249,8 @@ impl Reader {
             allowed: KindFilter::default(),
             own: false,
             app: None,
+            capacity: None,
+            may_report: true,
         }
     }
 }

@@ -19,8 +19,10 @@ pub(super) fn rebuild(
     // What no move names has no position any more: its segment is gone, or holds it.
     storage.write("DELETE FROM log WHERE first > 0", vec![])?;
     storage.write("DELETE FROM report WHERE seq > 0", vec![])?;
+    storage.write("DELETE FROM given_up WHERE seq > 0", vec![])?;
     storage.write("UPDATE log SET first = -first, last = -last", vec![])?;
     storage.write("UPDATE report SET seq = -seq", vec![])?;
+    storage.write("UPDATE given_up SET seq = -seq", vec![])?;
     storage.write("DELETE FROM segment", vec![])?;
     for segment in &rebuilt.segments {
         segments::save(storage, segment)?;
@@ -39,6 +41,10 @@ fn shift(storage: &SqlLogStorage, one: &Move) -> Result<()> {
          WHERE first >= ?1 AND last <= ?2",
         values(),
     )?;
-    storage
-        .write("UPDATE report SET seq = -(seq - ?1 + ?3) WHERE seq >= ?1 AND seq <= ?2", values())
+    for table in ["report", "given_up"] {
+        let query =
+            format!("UPDATE {table} SET seq = -(seq - ?1 + ?3) WHERE seq >= ?1 AND seq <= ?2");
+        storage.write(&query, values())?;
+    }
+    Ok(())
 }

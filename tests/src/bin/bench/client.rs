@@ -194,6 +194,8 @@ impl Connection for MemoryConnection {
                 tail: cursor(EVENTS),
                 heartbeat_s: 60,
                 credit: None,
+                mode: None,
+                capacity: None,
             };
             inbox.push_back(Received::Line(open.to_line().into()));
             self.sent = Some(0);

@@ -240,6 +240,8 @@ impl Model {
             allowed: KindFilter::default(),
             own: false,
             app: None,
+            capacity: None,
+            may_report: true,
         }
     }
 
