@@ -42,7 +42,7 @@ enum Progress {
     /// A person is being served: the machine is enrolled next.
     Claimed(Approver),
     Decided(DeviceDecision),
-    /// It has its tokens.
+    /// An earlier relay has given the tokens out, once and for all.
     Redeemed,
 }
 
@@ -125,27 +125,21 @@ impl DeviceGrant {
         }
     }
 
-    /// The machine asks. It gets its edge once; only who knows the secret changes anything.
+    /// The machine asks; only who knows the secret changes anything. It may ask again when it has
+    /// its answer: whether that has arrived is not known here, but where its edge is.
     pub fn poll(&mut self, secret: &str, now: UnixMillis) -> Result<Edge, TokenError> {
         if !self.secret.is_of(secret) {
             return Err(TokenError::InvalidGrant(None));
         }
-        if let Progress::Redeemed = self.progress {
-            return Err(TokenError::InvalidGrant(None));
-        }
-        if self.is_over(now) {
-            return Err(TokenError::ExpiredToken);
-        }
+        let is_over = self.is_over(now);
         match &self.progress {
+            Progress::Redeemed => Err(TokenError::InvalidGrant(None)),
+            Progress::Pending | Progress::Claimed(_) | Progress::Decided(_) if is_over => {
+                Err(TokenError::ExpiredToken)
+            }
             Progress::Decided(DeviceDecision::Denied) => Err(TokenError::AccessDenied),
-            Progress::Decided(DeviceDecision::Approved(edge)) => {
-                let edge = Edge::clone(edge);
-                self.progress = Progress::Redeemed;
-                Ok(edge)
-            }
-            Progress::Pending | Progress::Claimed(_) | Progress::Redeemed => {
-                Err(self.keep_waiting(now))
-            }
+            Progress::Decided(DeviceDecision::Approved(edge)) => Ok(Edge::clone(edge)),
+            Progress::Pending | Progress::Claimed(_) => Err(self.keep_waiting(now)),
         }
     }
 

@@ -44,6 +44,10 @@ pub struct Edge {
     /// Who revoked it, or why the relay did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<EndReason>,
+    /// Whether its streams know that it was revoked: what asks with its tokens from then on costs
+    /// them nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub are_streams_told: bool,
     /// What a machine has that its person has signed in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
@@ -59,6 +63,7 @@ impl Edge {
             name: self.name.clone(),
             scopes: self.scopes.clone(),
             channels: self.channels.clone(),
+            generation: None,
             iat: self.created_at.get() / 1000,
             exp: self.expires_at.get() / 1000,
         }
@@ -77,6 +82,13 @@ impl Edge {
         }
     }
 
+    /// All of its streams have learned that it is revoked. Tells whether that was news.
+    pub fn streams_told(&mut self) -> bool {
+        let is_news = self.revoked_at.is_some() && !self.are_streams_told;
+        self.are_streams_told |= is_news;
+        is_news
+    }
+
     /// Gives it another name.
     pub fn rename(&mut self, name: &str) -> Result<(), Problem> {
         check_name(name)?;
@@ -90,8 +102,11 @@ impl Edge {
         now >= ended_at + ENDED_EDGE_LISTED_MS
     }
 
-    /// The streams that must know that it is revoked: also those that it could read once.
+    /// The streams that must yet learn that it is revoked: also those that it could read once.
     pub fn streams_to_tell(&self) -> Vec<StreamKey> {
+        if self.are_streams_told {
+            return Vec::new();
+        }
         let approved = self.machine.iter().flat_map(|machine| &machine.approved);
         let mut streams = self.streams();
         streams.extend(approved.map(|channel| StreamKey {

@@ -4,6 +4,7 @@
 //! adding up counts. Out of scope: clocks, randomness, sockets and the platform's storage, which
 //! comes in through the [`LogStorage`] port. This crate knows nothing about Workers.
 
+mod address;
 mod assignment;
 mod command;
 #[cfg(feature = "test-util")]
@@ -33,6 +34,7 @@ pub mod test_routing;
 #[cfg(feature = "test-util")]
 pub mod test_storage;
 
+pub use address::requester;
 pub use assignment::{
     AssignedHead, Assignment, AssignmentRules, Candidate, Choice, EdgeRecord, Holder, Lease,
     LeaseState, LeaseSubject, Load, Present, Standing, Stop, choose, score, session_key,

@@ -8,9 +8,9 @@ use relay_durable::{
     ApproveMachine, Edge, EndReason, EnrolRequest, RefreshRefusal, approve, enrol, refresh,
 };
 use relay_schemas::{
-    Channel, ConfirmedPerson, ConfirmedTeam, ErrorCode, PersonCheck, Scope, UnixMillis,
+    Channel, ConfirmedPerson, ConfirmedTeam, ErrorCode, PersonCheck, Scope, TokenError, UnixMillis,
     limits::{
-        ACCESS_TOKEN_MS, EDGES_PER_ORGANIZATION_MAX, ENDED_EDGE_LISTED_MS, MACHINE_REPLAY_MS,
+        ACCESS_TOKEN_MS, EDGES_PER_ORGANIZATION_MAX, ENDED_EDGE_LISTED_MS, MACHINES_PER_PERSON_MAX,
         PERSON_BELIEVED_MS, REFRESH_TOKEN_MS,
     },
 };
@@ -31,7 +31,7 @@ fn request(channels: &[&str]) -> ApproveMachine {
 }
 
 fn machine() -> Edge {
-    approve(request(&[]), None, 0, NOW).unwrap()
+    approve(request(&[]), &[], NOW).unwrap()
 }
 
 fn person() -> ConfirmedPerson {
@@ -75,8 +75,7 @@ fn a_refresh_token_used_twice_revokes_the_machine() {
     // The thief is first, and reads; the machine comes an hour later, as it always does.
     let mut edge = machine();
     assert_eq!(show(&mut edge, 1, NOW + 10), Ok(2));
-    let stolen = edge.access_claims(NOW + 10).unwrap();
-    assert!(edge.shown(stolen.iat, NOW + 20));
+    assert!(edge.shown(2, NOW + 20));
     let noticed_at = NOW + HOUR_MS;
     assert_eq!(show(&mut edge, 1, noticed_at), Err(REUSED));
     assert_eq!(
@@ -99,40 +98,49 @@ fn a_refresh_token_used_twice_revokes_the_machine() {
     // It is noticed also while nobody can say whether the person is active.
     let mut edge = machine();
     assert_eq!(show(&mut edge, 1, NOW + 1), Ok(2));
+    assert!(edge.shown(2, NOW + 2));
     let unavailable = PersonCheck::Unavailable(ErrorCode::Unavailable);
     assert_eq!(refresh(&mut edge, 1, &unavailable, NOW + 30 * HOUR_MS), Err(REUSED));
 }
 
 #[test]
-fn a_lost_answer_to_a_refresh_is_not_theft() {
+fn lost_answers_to_a_refresh_are_not_theft() {
     let refreshed = NOW + HOUR_MS;
     let mut edge = machine();
     assert_eq!(show(&mut edge, 1, refreshed), Ok(2));
     let first = (edge.access_claims(refreshed), edge.refresh_claims());
-    assert_eq!(show(&mut edge, 1, refreshed + MACHINE_REPLAY_MS), Ok(2), "the same pair again");
-    assert_eq!(edge.refresh_claims(), first.1);
+    // Lost again and again, and the machine was off for weeks: the same pair as ever.
+    for later_ms in [0, 20, 24 * HOUR_MS, 25 * HOUR_MS, 80 * 24 * HOUR_MS] {
+        assert_eq!(show(&mut edge, 1, refreshed + later_ms), Ok(2), "{later_ms}");
+        assert_eq!(edge.refresh_claims(), first.1);
+    }
     assert_eq!(edge.access_claims(refreshed), first.0);
-    assert_eq!(show(&mut edge, 2, refreshed + HOUR_MS), Ok(3));
+    let late = edge.access_claims(refreshed + 25 * HOUR_MS).unwrap();
+    assert_eq!(
+        late.exp,
+        (refreshed + 25 * HOUR_MS + ACCESS_TOKEN_MS).get() / 1000,
+        "good for an hour"
+    );
+    // Showing its refresh token shows that it has arrived, too.
+    assert_eq!(show(&mut edge, 2, refreshed + 81 * 24 * HOUR_MS), Ok(3));
+    assert_eq!(show(&mut edge, 1, refreshed + 81 * 24 * HOUR_MS), Err(REUSED));
 
-    // Once more, and not twice.
+    // That an earlier pair was used says nothing of the next one's answer.
     let mut edge = machine();
+    assert!(edge.shown(1, NOW));
     assert_eq!(show(&mut edge, 1, refreshed), Ok(2));
     assert_eq!(show(&mut edge, 1, refreshed + 10), Ok(2));
-    assert_eq!(show(&mut edge, 1, refreshed + 20), Err(REUSED));
 
-    // Not later than a day.
+    // Not once the new pair has been used, of whichever answer.
     let mut edge = machine();
     assert_eq!(show(&mut edge, 1, refreshed), Ok(2));
-    assert_eq!(show(&mut edge, 1, refreshed + MACHINE_REPLAY_MS + 1), Err(REUSED));
-
-    // Not once the new pair has been seen: it has arrived.
-    let mut edge = machine();
-    assert_eq!(show(&mut edge, 1, refreshed), Ok(2));
-    let access = edge.access_claims(refreshed).unwrap();
-    assert!(edge.shown(access.iat, refreshed + 5));
-    assert!(!edge.shown(access.iat, refreshed + 6), "no news");
-    assert_eq!(edge.machine.as_ref().unwrap().used_at, Some(refreshed + 5));
-    assert_eq!(show(&mut edge, 1, refreshed + 10), Err(REUSED));
+    assert_eq!(show(&mut edge, 1, refreshed + 26 * HOUR_MS), Ok(2));
+    let repeated = edge.access_claims(refreshed + 26 * HOUR_MS).unwrap();
+    let used_at = refreshed + 26 * HOUR_MS + 5;
+    assert!(edge.shown(repeated.generation.unwrap(), used_at));
+    assert!(!edge.shown(repeated.generation.unwrap(), used_at + 1), "no news");
+    assert_eq!(edge.machine.as_ref().unwrap().used_at, Some(used_at));
+    assert_eq!(show(&mut edge, 1, used_at + 5), Err(REUSED));
 }
 
 #[test]
@@ -141,8 +149,36 @@ fn the_access_token_before_does_not_show_that_the_next_has_arrived() {
     let mut edge = machine();
     let before = edge.access_claims(NOW).unwrap();
     assert_eq!(show(&mut edge, 1, NOW + 5), Ok(2));
-    assert!(!edge.shown(before.iat, NOW + 6));
+    assert!(!edge.shown(before.generation.unwrap(), NOW + 6));
     assert_eq!(show(&mut edge, 1, NOW + 7), Ok(2));
+}
+
+#[test]
+fn the_first_pair_is_given_until_it_has_arrived() {
+    let refused = Err(TokenError::InvalidGrant(None));
+    let mut used = machine();
+    assert_eq!(used.first_pair(NOW), Ok(()));
+    used.shown(1, NOW);
+    assert_eq!(used.first_pair(NOW), refused);
+    let mut refreshed = machine();
+    assert_eq!(show(&mut refreshed, 1, NOW), Ok(2));
+    assert_eq!(refreshed.first_pair(NOW), refused);
+    let mut revoked = machine();
+    revoked.end(EndReason::Owner, NOW);
+    assert_eq!(revoked.first_pair(NOW), refused);
+    assert_eq!(machine().first_pair(machine().expires_at), refused);
+}
+
+#[test]
+fn streams_are_told_of_a_revocation_until_all_know() {
+    let mut edge = approve(request(&["team:t"]), &[], NOW).unwrap();
+    assert!(!edge.streams_told(), "it is not revoked");
+    edge.end(EndReason::Owner, NOW);
+    assert_eq!(edge.streams_to_tell().len(), 2);
+    assert!(edge.streams_told() && !edge.streams_told());
+    assert_eq!(edge.streams_to_tell(), []);
+    let stored: Edge = serde_json::from_str(&serde_json::to_string(&edge).unwrap()).unwrap();
+    assert_eq!(stored.streams_to_tell(), []);
 }
 
 #[test]
@@ -199,7 +235,7 @@ fn while_linear_is_down_a_person_is_believed_for_a_day() {
 
 #[test]
 fn a_lost_membership_drops_the_channel() {
-    let mut edge = approve(request(&["team:t", "team:u", "org"]), None, 0, NOW).unwrap();
+    let mut edge = approve(request(&["team:t", "team:u", "org"]), &[], NOW).unwrap();
     let team = |id: &str| ConfirmedTeam { id: id.into(), name: String::new() };
     let mut check = |shown: u64, teams: &[&str], guest: Option<bool>, expected: &[&str]| {
         let teams = teams.iter().map(|id| team(id)).collect();
@@ -236,20 +272,48 @@ fn a_machine_that_was_off_too_long_signs_in_again() {
 fn approving_twice_makes_one_machine() {
     let first = machine();
     assert_eq!(first.machine.as_ref().unwrap().location.as_deref(), Some("weur"));
-    let again = approve(request(&["org"]), Some(&first), 1, NOW + 5).unwrap();
+    let known = std::slice::from_ref(&first);
+    let again = approve(request(&["org"]), known, NOW + 5).unwrap();
     assert_eq!(again, first);
     let other = ApproveMachine { user: "eve".parse().unwrap(), ..request(&[]) };
-    let refused = approve(other, Some(&first), 1, NOW).unwrap_err();
+    let refused = approve(other, known, NOW).unwrap_err();
     assert_eq!(refused.code, ErrorCode::EdgeUnknown);
     let mut revoked = first.clone();
     revoked.end(EndReason::Owner, NOW + 5);
-    assert!(approve(request(&[]), Some(&revoked), 0, NOW + 6).is_err());
-    let full = approve(request(&[]), None, EDGES_PER_ORGANIZATION_MAX, NOW).unwrap_err();
-    assert_eq!(full.code, ErrorCode::EdgesTooMany);
+    assert!(approve(request(&[]), &[revoked], NOW + 6).is_err());
     for channel in [Channel::Unrouted, Channel::User("eve".parse().unwrap())] {
         let request = ApproveMachine { channels: vec![channel], ..request(&[]) };
-        assert!(approve(request, None, 0, NOW).is_err());
+        assert!(approve(request, &[], NOW).is_err());
     }
+}
+
+/// So many edges of a person, with ids of their own.
+fn edges_of(user: &str, count: usize) -> Vec<Edge> {
+    let numbered = |number: usize| Edge {
+        id: format!("edge_{user}_{number}").parse().unwrap(),
+        user: user.parse().unwrap(),
+        ..machine()
+    };
+    (0..count).map(numbered).collect()
+}
+
+#[test]
+fn a_person_has_so_many_machines_and_an_organization_so_many_edges() {
+    let check = |edges: &[Edge], is_full: bool| {
+        let refused = approve(request(&[]), edges, NOW).err().map(|problem| problem.code);
+        assert_eq!(refused, is_full.then_some(ErrorCode::EdgesTooMany));
+    };
+    let mut own = edges_of("ada", MACHINES_PER_PERSON_MAX);
+    check(&own[1..], false);
+    check(&own, true);
+    // What an operator has enrolled, what has ended and what others have doesn't count.
+    own[0].machine = None;
+    check(&own, false);
+    own = edges_of("ada", MACHINES_PER_PERSON_MAX);
+    own[0].end(EndReason::Owner, NOW);
+    check(&own, false);
+    check(&edges_of("eve", EDGES_PER_ORGANIZATION_MAX - 1), false);
+    check(&edges_of("eve", EDGES_PER_ORGANIZATION_MAX), true);
 }
 
 #[test]

@@ -111,11 +111,11 @@ fn edge() -> Edge {
         channels: Vec::new(),
         location: None,
     };
-    approve(request, None, 0, NOW).unwrap()
+    approve(request, &[], NOW).unwrap()
 }
 
 #[test]
-fn a_machine_gets_its_tokens_once() {
+fn a_machine_gets_its_tokens_as_long_as_its_code_is_good() {
     let (mut grant, ada) = (grant(), person("ada"));
     let at = |seconds: u64| NOW + seconds * 1000;
     assert_eq!(grant.poll("known-to-it", at(5)), Err(TokenError::AuthorizationPending));
@@ -124,9 +124,21 @@ fn a_machine_gets_its_tokens_once() {
     grant.decide(&ada, approved(), at(11)).unwrap();
     assert_eq!(grant.poll("known-to-iT", at(15)), Err(TokenError::InvalidGrant(None)));
     assert_eq!(grant.poll("known-to-it", at(15)), Ok(edge()));
-    assert_eq!(grant.poll("known-to-it", at(20)), Err(TokenError::InvalidGrant(None)));
+    // The answer was lost.
+    assert_eq!(grant.poll("known-to-it", at(20)), Ok(edge()));
+    let over = NOW + DEVICE_CODE_MS;
+    assert_eq!(grant.poll("known-to-it", over - 1), Ok(edge()));
+    assert_eq!(grant.poll("known-to-it", over), Err(TokenError::ExpiredToken));
     let stored = serde_json::to_string(&grant).unwrap();
     assert!(!stored.contains("known-to-it"), "{stored}");
+}
+
+#[test]
+fn what_an_earlier_relay_has_given_out_stays_given_out() {
+    let stored = serde_json::to_string(&grant()).unwrap();
+    let stored = stored.replace("\"pending\"", "\"redeemed\"");
+    let mut grant: DeviceGrant = serde_json::from_str(&stored).unwrap();
+    assert_eq!(grant.poll("known-to-it", NOW), Err(TokenError::InvalidGrant(None)));
 }
 
 #[test]

@@ -107,11 +107,8 @@ fn stored_cursor(settings: &Settings, relay: &Relay, access: &Access) -> String 
     if !path.exists() {
         return "none yet: this would be a first start".into();
     }
-    let identity = StreamIdentity {
-        relay: relay.base().to_owned(),
-        edge: access.credential().claims().sub.clone(),
-        channel: settings.channel_named(),
-    };
+    let credential = access.credential();
+    let identity = StreamIdentity::of(relay.base(), credential.claims(), settings.channel_named());
     match Store::open(path, &identity) {
         Ok((_, restored)) => match restored.cursor {
             Some(cursor) => cursor.to_string(),

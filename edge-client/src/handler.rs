@@ -3,7 +3,8 @@
 mod exec;
 mod forward;
 mod last_line;
-#[cfg(unix)]
+mod process;
+#[cfg_attr(not(unix), path = "handler/no_progress.rs")]
 mod progress;
 mod run;
 mod stdout;

@@ -59,8 +59,9 @@ pub use handler::{
 };
 pub use listen::{ListenError, listen, listen_with};
 pub use session::{
-    Backoff, Batch, Command, Counters, DialFrom, Input, LinkState, Notice, OnFailure, Ordering,
-    Outcome, Restored, RunSummary, Session, SessionSettings, SessionStatus, Start, Ticket, Weight,
+    Backoff, Batch, Command, Counters, DialFrom, Handled, Input, LinkState, Notice, OnFailure,
+    Ordering, Outcome, Restored, RunSummary, Session, SessionSettings, SessionStatus, Start,
+    Ticket, Weight,
 };
 pub use sign_in::{CommandError, LoginOrder, RefusedWords, Said, login, logout, whoami};
 pub use signals::shutdown_signals;

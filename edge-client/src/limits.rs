@@ -1,6 +1,8 @@
 //! Every bound of the client in one place, with the arithmetic behind it.
 
-use relay_schemas::limits::{BODY_BYTES_MAX, PAGE_BYTES_MAX, SEGMENT_BYTES_MAX};
+use relay_schemas::limits::{
+    ASSIGNED_PER_EDGE_MAX, BODY_BYTES_MAX, PAGE_BYTES_MAX, SEGMENT_BYTES_MAX,
+};
 
 /// Bytes of one line of a stream. A body that is not one line of JSON travels as a JSON string;
 /// only `"`, `\` and line breaks are escaped, each with one byte more, so the line is at most twice
@@ -35,8 +37,11 @@ pub const REPORTS_PAGE: usize = 64;
 /// Lines taken from a WebSocket before handlers get their turn.
 pub const LINES_PER_READ_MAX: usize = 256;
 
-/// Handlers that may run at the same time: each may be a process.
+/// Handlers that may run at the same time: each may be a process. The relay is told, and gives no
+/// machine more.
 pub const CONCURRENCY_MAX: usize = 256;
+
+const _: () = assert!(CONCURRENCY_MAX <= ASSIGNED_PER_EDGE_MAX);
 
 /// Lines on their way to standard output at the same time.
 pub const OUTPUT_LINES_MAX: usize = 512;
@@ -107,7 +112,7 @@ pub const EXPORT_STOP_GRACE_MS: u64 = 1_000;
 pub const REFRESH_BEFORE_MS: u64 = 5 * 60 * 1_000;
 
 /// Between two attempts to refresh a credential that still lasts. The relay takes the same refresh
-/// token again for two minutes when an answer of its own was lost.
+/// token again as long as what it answered was not used.
 pub const REFRESH_RETRY_MS: u64 = 30_000;
 
 /// Bytes of one line of progress that a handler writes.

@@ -1,7 +1,7 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use futures::{Stream, StreamExt};
-use relay_schemas::EdgeId;
+use relay_schemas::Claims;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tracing::{info, warn};
 
@@ -98,11 +98,13 @@ pub async fn listen_with<H: Handler>(
     let credential = access.credential();
     let http = relay::http(&settings, &access)?;
     let edge = credential.claims().sub.clone();
-    let (keeper, keeper_thread, restored) = open_state(&settings, &relay, &edge).await?;
+    let (keeper, keeper_thread, restored) =
+        open_state(&settings, &relay, credential.claims()).await?;
     announce(&settings, &access, &restored);
-    let request = stream_request(&settings, &relay);
+    let session_settings = session_settings(&settings, &access);
+    let request = stream_request(&settings, &relay, session_settings.capacity);
     let (client, handle) = Client::new(
-        session_settings(&settings, &access),
+        session_settings,
         restored,
         HttpConnector::new(http.clone(), request),
         handler,
@@ -145,16 +147,12 @@ async fn pass_on(shutdown: impl Stream<Item = ()>, handle: ClientHandle) {
 async fn open_state(
     settings: &Settings,
     relay: &Relay,
-    edge: &EdgeId,
+    claims: &Claims,
 ) -> Result<(Keeper, KeeperThread, Restored), ListenError> {
     let path = settings.state.value.clone();
     let shown = path.display().to_string();
     let is_reset = settings.reset;
-    let identity = StreamIdentity {
-        relay: relay.base().to_owned(),
-        edge: edge.clone(),
-        channel: settings.channel_named(),
-    };
+    let identity = StreamIdentity::of(relay.base(), claims, settings.channel_named());
     // Waits for the disk, and up to a second for a client that is just ending.
     let opened = tokio::task::spawn_blocking(move || {
         let (mut store, mut restored) = Store::open(&path, &identity)?;
@@ -169,7 +167,7 @@ async fn open_state(
     opened.map_err(|error| ListenError::State { path: shown, error })
 }
 
-fn stream_request(settings: &Settings, relay: &Relay) -> StreamRequest {
+fn stream_request(settings: &Settings, relay: &Relay, capacity: Option<usize>) -> StreamRequest {
     // Under a filter, only heartbeats say that everything else was passed over, and a WebSocket
     // need not have any.
     let needs_heartbeats = settings.exit_when_caught_up.value && !settings.kinds.value.is_empty();
@@ -180,6 +178,7 @@ fn stream_request(settings: &Settings, relay: &Relay) -> StreamRequest {
         channel: settings.channel_named(),
         own: settings.own.value,
         heartbeat_s: if needs_heartbeats { 5 } else { settings.heartbeat_s.value },
+        capacity,
     }
 }
 
@@ -205,12 +204,15 @@ fn session_settings(settings: &Settings, access: &Access) -> SessionSettings {
     let may_report = access.credential().may_report();
     let may_write = access.credential().may_write_activities();
     let is_asked = |source: &Source| *source != Source::Default;
+    let session = settings.session();
     SessionSettings {
+        // Nobody here can report, whoever reads.
+        capacity: if may_report { session.capacity } else { Some(0) },
         reports: settings.reports.value && (may_report || is_asked(&settings.reports.source)),
         activities: settings.activities.value
             && (may_write || is_asked(&settings.activities.source)),
         is_renewed: access.is_renewed(),
-        ..settings.session()
+        ..session
     }
 }
 

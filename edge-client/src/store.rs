@@ -1,31 +1,24 @@
 //! What a client remembers, in one SQLite file: the cursor, the events handled lately, and the
 //! things that the relay is to be told and has not taken yet.
 
+mod identity;
 mod keeper;
 mod schema;
 
 use std::{io, path::Path};
 
-use relay_schemas::{Channel, Cursor, EdgeId, EventId};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+use relay_schemas::{Cursor, EventId};
+use rusqlite::{Connection, ErrorCode, Transaction, params};
 
-pub use self::keeper::{Keeper, KeeperThread};
+pub use self::{
+    identity::StreamIdentity,
+    keeper::{Keeper, KeeperThread},
+};
 use crate::{
     dispatch::Dispatch,
     limits::{OUTBOX_REPORTS_MAX, RECENT_IDS_MAX},
-    session::{Batch, Restored},
+    session::{Batch, Handled, Restored},
 };
-
-/// Whose state it is: two credentials, or two relays, never share a cursor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StreamIdentity {
-    /// The relay's base URL.
-    pub relay: String,
-    /// The credential's edge.
-    pub edge: EdgeId,
-    /// The channel, when another than the credential's own person's is read.
-    pub channel: Option<Channel>,
-}
 
 /// The state can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +87,7 @@ impl Store {
         identity: &StreamIdentity,
     ) -> Result<(Self, Restored), StoreError> {
         schema::prepare(&mut database)?;
-        let stream = find_stream(&database, identity)?;
+        let stream = identity.find(&database)?;
         let restored = restore(&database, stream)?;
         let next_handled = database.query_row(
             "SELECT coalesce(max(number), -1) + 1 FROM handled WHERE stream = ?1",
@@ -176,23 +169,6 @@ impl Store {
     }
 }
 
-fn find_stream(database: &Connection, identity: &StreamIdentity) -> Result<i64, StoreError> {
-    let channel = identity.channel.as_ref().map(Channel::to_string).unwrap_or_default();
-    let names = params![identity.relay, identity.edge.as_str(), channel];
-    let found = database
-        .query_row(
-            "SELECT key FROM stream WHERE relay = ?1 AND edge = ?2 AND channel = ?3",
-            names,
-            |row| row.get(0),
-        )
-        .optional()?;
-    if let Some(key) = found {
-        return Ok(key);
-    }
-    database.execute("INSERT INTO stream (relay, edge, channel) VALUES (?1, ?2, ?3)", names)?;
-    Ok(database.last_insert_rowid())
-}
-
 fn restore(database: &Connection, stream: i64) -> Result<Restored, StoreError> {
     let cursor: Option<String> =
         database
@@ -201,31 +177,35 @@ fn restore(database: &Connection, stream: i64) -> Result<Restored, StoreError> {
     let cursor = cursor
         .transpose()
         .map_err(|error| StoreError::Foreign(format!("the stored cursor is {error}")))?;
-    let mut statement =
-        database.prepare("SELECT id FROM handled WHERE stream = ?1 ORDER BY number")?;
+    let mut statement = database
+        .prepare("SELECT id, given_up_at FROM handled WHERE stream = ?1 ORDER BY number")?;
     let handled = statement
-        .query_map([stream], |row| row.get(0).map(EventId::from_bytes))?
+        .query_map([stream], |row| {
+            Ok(Handled { id: EventId::from_bytes(row.get(0)?), given_up_at: row.get(1)? })
+        })?
         .collect::<Result<_, _>>()?;
     Ok(Restored { cursor, handled })
 }
 
-/// The table is a ring: an id takes the place of the one [`RECENT_IDS_MAX`] before it.
+/// The table is a ring: an event takes the place of the one [`RECENT_IDS_MAX`] before it.
 fn insert_handled(
     transaction: &Transaction<'_>,
     stream: i64,
     first: i64,
-    ids: &[EventId],
+    events: &[Handled],
 ) -> Result<i64, StoreError> {
     let mut statement = transaction.prepare_cached(
-        "INSERT OR REPLACE INTO handled (stream, slot, number, id) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT OR REPLACE INTO handled (stream, slot, number, id, given_up_at)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     let mut number = first;
-    for id in ids {
+    for event in events {
         statement.execute(params![
             stream,
             number % RECENT_IDS_MAX as i64,
             number,
-            id.as_bytes()
+            event.id.as_bytes(),
+            event.given_up_at
         ])?;
         number += 1;
     }

@@ -143,6 +143,10 @@ pub const CREDENTIAL_DAYS: (u32, u32) = (90, 366);
 /// Edges with a valid credential that one organization may have.
 pub const EDGES_PER_ORGANIZATION_MAX: usize = 1_000;
 
+/// Machines that one person may have signed in, of those edges: one person's scripts that sign in
+/// again and again must not use up what the organization has.
+pub const MACHINES_PER_PERSON_MAX: usize = 50;
+
 /// Channels that one edge may read besides its own person's. They stand in its credential, which
 /// travels in a header.
 pub const CHANNELS_PER_EDGE_MAX: usize = 50;
@@ -183,11 +187,6 @@ pub const ACCESS_TOKEN_MS: u64 = 3_600_000;
 
 /// How long a machine may be off before it must sign in again.
 pub const REFRESH_TOKEN_MS: u64 = 90 * 86_400_000;
-
-/// How long the refresh token before is still taken, once, as the repetition of a request whose
-/// answer was lost: a laptop may have been closed just then, and is opened the next day. Who has
-/// stolen it is noticed all the same, as soon as both have used what they were given.
-pub const MACHINE_REPLAY_MS: u64 = 24 * 3_600_000;
 
 /// How long a person whom Linear has confirmed is believed to be active while Linear can't be asked.
 pub const PERSON_BELIEVED_MS: u64 = 24 * 3_600_000;

@@ -66,6 +66,7 @@ impl Scene {
             name: None,
             scopes,
             channels: Vec::new(),
+            generation: None,
             iat: now_s - 60,
             exp: now_s + 600,
         }

@@ -79,6 +79,7 @@ fn claims(organization: &str) -> Claims {
         name: None,
         scopes: Scope::DEFAULT.to_vec(),
         channels: Vec::new(),
+        generation: None,
         iat: now_s - 60,
         exp: now_s + 3_600,
     }

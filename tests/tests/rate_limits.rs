@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use futures::{StreamExt, stream};
 use relay_schemas::{
     ErrorCode,
@@ -53,6 +55,23 @@ async fn an_address_that_tries_keys_is_told_to_wait() {
     assert_eq!(status_of(with_credential(&relay, &edge, bad)).await, 200);
     let health = relay.http.get(format!("{}/health", relay.url)).header("CF-Connecting-IP", bad);
     assert_eq!(status_of(health).await, 200);
+}
+
+/// Whoever has one address of IPv6 has all of its network.
+#[tokio::test]
+async fn the_addresses_of_a_network_are_counted_together() {
+    let relay = Relay::start().await;
+    let next = AtomicU32::new(0);
+    let another = |network: &str| {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        forged(&relay, &format!("2001:db8:{network}::{number:x}"))
+    };
+    until("a refusal for asking too often", async || {
+        let_through(ADDRESS_REQUESTS_MAX, || another("1:1")).await;
+        (status_of(another("1:1")).await == 429).then_some(())
+    })
+    .await;
+    assert_eq!(status_of(another("1:2")).await, 401);
 }
 
 #[tokio::test]

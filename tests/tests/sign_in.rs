@@ -6,12 +6,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use relay_schemas::ErrorCode;
+use relay_schemas::{ErrorCode, read_form};
 use relay_tests::{
-    Answer, Browser, Relay, Scene, csrf_of,
-    linear::{FaultKind, GRAPHQL, TOKEN},
+    Answer, Browser, Relay, RelayOptions, Scene, csrf_of,
+    linear::{FaultKind, GRAPHQL, LinearOptions, TOKEN},
+    until,
 };
-use reqwest::Method;
+use reqwest::{Method, Url};
 use serde_json::{Value, json};
 
 /// A page that says why something did not work.
@@ -82,11 +83,38 @@ async fn a_sign_in_that_fails_says_so_on_a_page() {
         let failed = browser.through_linear(&scene, "/oauth/sign-in", &scene.bob).await;
         refused(&failed, ErrorCode::OauthFailed);
     }
+    // Of the tokens that nobody was named for, none is left: only the installation's.
+    scene.linear.fail_next(GRAPHQL, FaultKind::ServerError, 1);
+    let failed = browser.through_linear(&scene, "/oauth/authorize", &scene.ada).await;
+    refused(&failed, ErrorCode::OauthFailed);
+    assert_eq!(scene.linear.good_tokens(), 1);
+
     let elsewhere = browser.get(&scene, "/oauth/sign-in?return=https://evil.example").await;
     refused(&elsewhere, ErrorCode::ParameterInvalid);
     let page = browser.get(&scene, "/device").await;
     assert_eq!(page.status, 401, "nobody has signed in yet");
     assert!(page.text().contains("href=\"/oauth/sign-in?return=device\""));
+}
+
+/// A neighbour below the same domain could otherwise put a cookie of its own in the place of ours.
+#[tokio::test]
+async fn where_the_relay_has_a_certificate_its_cookies_are_for_its_host_alone() {
+    let vars = vec![("PUBLIC_URL", "https://relay.example".to_owned())];
+    let options = RelayOptions { vars, ..RelayOptions::default() };
+    let scene = Scene::start_with(options, LinearOptions::default()).await;
+    let mut browser = Browser::new();
+    let left = browser.get(&scene, "/oauth/authorize").await;
+    let cookie = left.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-edgerelay_sign_in_"), "{cookie}");
+    assert!(cookie.contains("; Path=/;") && cookie.ends_with("; Secure"), "{cookie}");
+    let address: Url = left.header("location").unwrap().parse().unwrap();
+    let pairs = read_form(address.query().unwrap());
+    let (_, state) = pairs.iter().find(|(name, _)| name == "state").unwrap();
+    let back = format!("/oauth/callback?state={state}&error=access_denied");
+    let stranger = Browser::new().get(&scene, &back).await;
+    refused(&stranger, ErrorCode::OauthStateInvalid);
+    let denied = browser.get(&scene, &back).await;
+    refused(&denied, ErrorCode::OauthDenied);
 }
 
 #[tokio::test]
@@ -128,9 +156,17 @@ async fn a_person_signs_in_a_machine() {
     let tokens = scene.poll(&code).await.ok();
     assert_eq!(tokens["edge"]["user"], scene.bob.as_str());
     assert_eq!(tokens["edge"]["channels"], json!(["org"]), "Bob belongs to no such team");
-    let again = scene.poll(&code).await;
-    assert_eq!(again.json(), json!({ "error": "invalid_grant" }));
+    // The answer was lost: the same again, until they are used.
+    let again = scene.poll(&code).await.ok();
+    assert_eq!(again["refresh_token"], tokens["refresh_token"]);
     scene.as_machine(Method::GET, "/events", &tokens).await.ok();
+    until("the tokens are known to have arrived", async || {
+        let again = scene.poll(&code).await;
+        (again.status == 400).then(|| {
+            assert_eq!(again.json(), json!({ "error": "invalid_grant" }));
+        })
+    })
+    .await;
     let who = scene.as_machine(Method::GET, "/machines/self", &tokens).await.ok();
     assert_eq!((&who["name"], &who["user"]), (&json!("Bob's <laptop>"), &json!(scene.bob)));
     for secret in ["access_token", "refresh_token"] {
@@ -195,9 +231,11 @@ async fn a_copied_refresh_token_ends_the_machine_everywhere() {
     let first = scene.machine(&mut bob, "laptop").await;
     let second = scene.refresh(&first["refresh_token"]).await.ok();
     assert_eq!(second["edge"], first["edge"]);
-    // The answer was lost: the same pair once more.
-    let repeated = scene.refresh(&first["refresh_token"]).await.ok();
-    assert_eq!(repeated["refresh_token"], second["refresh_token"]);
+    // The answer was lost, and the next one, too: the same pair each time.
+    for _ in 0..3 {
+        let repeated = scene.refresh(&first["refresh_token"]).await.ok();
+        assert_eq!(repeated["refresh_token"], second["refresh_token"]);
+    }
     scene.as_machine(Method::GET, "/events", &second).await.ok();
     let third = scene.refresh(&second["refresh_token"]).await.ok();
     let reused = scene.refresh(&first["refresh_token"]).await;

@@ -1,15 +1,12 @@
 //! Browsers: cookies, and what shows that a request was meant.
 
-use relay_schemas::{BrowserClaims, ErrorCode, Problem, SecretDigest, limits::BROWSER_SESSION_MS};
+use relay_schemas::{
+    BrowserClaims, ErrorCode, Problem, SecretDigest,
+    limits::{BROWSER_SESSION_MS, SIGN_IN_MS},
+};
 use worker::Response;
 
 use crate::{call::Call, respond};
-
-/// The cookie of a sign-in on its way through Linear. Each has one of its own, so that two tabs
-/// don't end each other's.
-pub(crate) fn sign_in_cookie(state: &SecretDigest) -> String {
-    format!("edgerelay_sign_in_{}", &state.to_string()[..16])
-}
 
 /// Where the relay is in the outside world: no slash at the end.
 pub(crate) fn base_url(call: &Call) -> Result<String, Problem> {
@@ -34,32 +31,62 @@ fn is_secure(call: &Call) -> Result<bool, Problem> {
     }))
 }
 
-/// With the prefix a browser takes the cookie from this host only, never from a neighbour's.
-fn session_cookie(call: &Call) -> Result<&'static str, Problem> {
-    Ok(if is_secure(call)? { "__Host-edgerelay" } else { "edgerelay" })
+/// With the prefix a browser takes a cookie from this host only, never from a neighbour's.
+fn cookie_name(call: &Call, name: &str) -> Result<String, Problem> {
+    Ok(if is_secure(call)? { format!("__Host-{name}") } else { name.to_owned() })
 }
 
-/// A cookie that the browser has sent.
-pub(crate) fn cookie(call: &Call, name: &str) -> Option<String> {
+fn session_cookie(call: &Call) -> Result<String, Problem> {
+    cookie_name(call, "edgerelay")
+}
+
+/// Each sign-in has one of its own, so that two tabs don't end each other's.
+fn sign_in_cookie(call: &Call, state: &SecretDigest) -> Result<String, Problem> {
+    cookie_name(call, &format!("edgerelay_sign_in_{}", &state.to_string()[..16]))
+}
+
+fn cookie(call: &Call, name: &str) -> Option<String> {
     let header = call.header("Cookie")?;
     let mut pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
 }
 
 /// Sets a cookie for so long; an empty one that ends at once takes it away.
-pub(crate) fn set_cookie(
+fn set_cookie(
     call: &Call,
     response: &Response,
-    cookie: (&str, &str),
-    path: &str,
+    (name, value): (&str, &str),
     age_ms: u64,
 ) -> Result<(), Problem> {
-    let (name, value) = cookie;
     let secure = if is_secure(call)? { "; Secure" } else { "" };
     let age_s = age_ms / 1000;
-    let text =
-        format!("{name}={value}; Path={path}; Max-Age={age_s}; HttpOnly; SameSite=Lax{secure}");
+    // The prefix asks for this path.
+    let text = format!("{name}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Lax{secure}");
     response.headers().append("Set-Cookie", &text).map_err(|_| respond::unavailable())
+}
+
+/// Gives a browser that goes to Linear what it must show when it comes back.
+pub(crate) fn begin_sign_in(
+    call: &Call,
+    response: &Response,
+    state: &SecretDigest,
+    secret: &str,
+) -> Result<(), Problem> {
+    set_cookie(call, response, (&sign_in_cookie(call, state)?, secret), SIGN_IN_MS)
+}
+
+/// What a browser shows that comes back; empty when it shows nothing.
+pub(crate) fn sign_in_secret(call: &Call, state: &SecretDigest) -> Result<String, Problem> {
+    Ok(cookie(call, &sign_in_cookie(call, state)?).unwrap_or_default())
+}
+
+/// Takes it away again.
+pub(crate) fn end_sign_in(
+    call: &Call,
+    response: &Response,
+    state: &SecretDigest,
+) -> Result<(), Problem> {
+    set_cookie(call, response, (&sign_in_cookie(call, state)?, ""), 0)
 }
 
 /// Who has signed in in a browser.
@@ -76,13 +103,13 @@ pub(crate) fn begin_session(
     claims: &BrowserClaims,
 ) -> Result<(), Problem> {
     let token = call.settings.signing_keys.issue(claims);
-    set_cookie(call, response, (session_cookie(call)?, &token), "/", BROWSER_SESSION_MS)
+    set_cookie(call, response, (&session_cookie(call)?, &token), BROWSER_SESSION_MS)
 }
 
 /// The session of the browser that asks.
 pub(crate) fn session(call: &Call) -> Result<Session, Problem> {
     let required = || Problem::new(ErrorCode::SignInRequired, "sign in with Linear first");
-    let token = cookie(call, session_cookie(call)?).ok_or_else(required)?;
+    let token = cookie(call, &session_cookie(call)?).ok_or_else(required)?;
     let claims = call.settings.signing_keys.read(&token, call.now).map_err(|_| required())?;
     // Whoever can't read the cookie can't compute it, and pages of other sites can't.
     let csrf = SecretDigest::of(&format!("csrf {token}")).to_string();

@@ -90,6 +90,7 @@ impl DirectoryObject {
             "/machine/approve" => self.approve_machine(body),
             "/machine/refresh" => self.refresh_machine(body),
             "/machine/used" => self.machine_used(body),
+            "/machine/told" => self.streams_told(body),
             "/route" => self.route(body),
             "/routing" => self.routing(),
             "/set-routing" => self.set_routing(body),

@@ -5,7 +5,7 @@ use std::{cell::RefCell, collections::BTreeSet};
 use relay_durable::{Edge, EndReason, MachineRow, machines_page};
 use relay_schemas::{
     Access, CredentialError, EdgeId, ErrorCode, OrganizationId, Problem, ReturnTo, StreamKey,
-    UnixMillis, UserId, limits::ACCESS_TOKEN_MS, read_form,
+    UnixMillis, UserId, read_form,
 };
 use serde_json::{Value, json};
 use worker::Response;
@@ -33,11 +33,10 @@ thread_local! {
 pub(crate) fn note_use(call: &Call, access: Access) {
     let Access::Edge(_) = access else { return };
     let claims = call.claims();
-    // A token that is repeated to a machine keeps its first `iat`.
-    let is_machine = claims.exp.saturating_sub(claims.iat) <= ACCESS_TOKEN_MS / 1000 + 180;
-    let used = MachineUsed { edge: claims.sub.clone(), issued_at_s: claims.iat };
-    let key = (claims.sub.clone(), claims.iat);
-    if !is_machine || !TOLD.with_borrow_mut(|told| remember(told, key.clone())) {
+    let Some(generation) = claims.generation else { return };
+    let used = MachineUsed { edge: claims.sub.clone(), generation };
+    let key = (claims.sub.clone(), generation);
+    if !TOLD.with_borrow_mut(|told| remember(told, key.clone())) {
         return;
     }
     let (env, organization) = (call.env.clone(), claims.org.to_string());
@@ -179,7 +178,8 @@ pub(crate) async fn end(
     Ok(edge)
 }
 
-/// Ends the connections of a revoked edge, and bars it from its streams.
+/// Ends the connections of a revoked edge, and bars it from its streams: once all of them know, they
+/// are not asked again.
 pub(crate) async fn tell_streams(call: &Call, edge: &Edge) -> Result<(), Problem> {
     let streams: Vec<StreamKey> = edge.streams_to_tell();
     for stream in streams {
@@ -189,6 +189,11 @@ pub(crate) async fn tell_streams(call: &Call, edge: &Edge) -> Result<(), Problem
             log::platform_error("object_unavailable", &call.request_id, &error);
             respond::unavailable()
         })?;
+    }
+    if !edge.are_streams_told {
+        let told = Shown { edge: edge.id.clone() };
+        let organization = edge.organization.as_str();
+        let _: Value = command(call, "DIRECTORIES", organization, "/machine/told", &told).await?;
     }
     Ok(())
 }

@@ -5,9 +5,7 @@ mod linear;
 use relay_durable::{SignIn, check_viewer, denied, installed_page};
 use relay_schemas::{
     AuthorizeRequest, BrowserClaims, Counter, ErrorCode, LinearTokens, OrganizationId, Problem,
-    ReturnTo, SecretDigest, SignInPurpose, Viewer,
-    limits::{BROWSER_SESSION_MS, SIGN_IN_MS},
-    secret_text,
+    ReturnTo, SecretDigest, SignInPurpose, Viewer, limits::BROWSER_SESSION_MS, secret_text,
 };
 use serde_json::{Value, json};
 use worker::Response;
@@ -85,8 +83,7 @@ async fn leave(
     let name = format!("state:{state}");
     let _: Value = command(call, "SIGN_INS", &name, "/sign-in/begin", &sign_in).await?;
     let response = pages::redirect(&address)?;
-    let cookie_name = browser::sign_in_cookie(&state);
-    browser::set_cookie(call, &response, (&cookie_name, &cookie), "/oauth", SIGN_IN_MS)?;
+    browser::begin_sign_in(call, &response, &state, &cookie)?;
     Ok(response)
 }
 
@@ -95,8 +92,7 @@ async fn leave(
 pub(crate) async fn callback(call: &mut Call) -> Result<Response, Problem> {
     linear_settings(call)?;
     let state = SecretDigest::of(&call.parameter("state").unwrap_or_default());
-    let cookie_name = browser::sign_in_cookie(&state);
-    let browser = browser::cookie(call, &cookie_name).unwrap_or_default();
+    let browser = browser::sign_in_secret(call, &state)?;
     let name = format!("state:{state}");
     let sign_in: SignIn =
         command(call, "SIGN_INS", &name, "/sign-in/take", &Take { browser }).await?;
@@ -114,7 +110,7 @@ pub(crate) async fn callback(call: &mut Call) -> Result<Response, Problem> {
             outcome?
         }
     };
-    browser::set_cookie(call, &response, (&cookie_name, ""), "/oauth", 0)?;
+    browser::end_sign_in(call, &response, &state)?;
     Ok(response)
 }
 
@@ -123,11 +119,18 @@ async fn finish_install(
     sign_in: &SignIn,
     tokens: LinearTokens,
 ) -> Result<Response, Problem> {
-    let viewer = linear::viewer(call, &tokens).await?;
-    if let Err(problem) = check_viewer(&sign_in.purpose, &viewer) {
-        linear::revoke(call, &sign_in.app, &tokens).await;
-        return Err(problem);
-    }
+    let viewer = linear::viewer(call, &tokens).await;
+    let viewer = viewer.and_then(|viewer| {
+        check_viewer(&sign_in.purpose, &viewer)?;
+        Ok(viewer)
+    });
+    let viewer = match viewer {
+        Ok(viewer) => viewer,
+        Err(problem) => {
+            linear::revoke(call, &sign_in.app, &tokens).await;
+            return Err(problem);
+        }
+    };
     installing::granted(call, &sign_in.app, tokens, &viewer).await?;
     let organization = &viewer.organization;
     metrics::add(Counter::SignIns("install"), 1);

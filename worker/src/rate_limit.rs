@@ -1,6 +1,7 @@
 //! A brake on abuse, not an account: the platform counts for each of its places by itself, and
 //! counts late. What must be exact, such as connections, is counted by the objects.
 
+use relay_durable::requester;
 use relay_schemas::{ErrorCode, Problem};
 use worker::Env;
 
@@ -11,11 +12,11 @@ pub(crate) async fn require_credential_room(call: &Call) -> Result<(), Problem> 
     require_room(call, "CREDENTIAL_LIMIT", call.claims().sub.as_str()).await
 }
 
-/// Refuses an address without a credential, or with bad ones, that asks too often. There is one on
-/// the platform for every request; a local relay has none.
+/// Refuses an address without a credential, or with bad ones, that asks too often; of IPv6, its
+/// network. There is one on the platform for every request; a local relay has none.
 pub(crate) async fn require_address_room(call: &Call) -> Result<(), Problem> {
     match call.header("CF-Connecting-IP") {
-        Some(address) => require_room(call, "ADDRESS_LIMIT", &address).await,
+        Some(address) => require_room(call, "ADDRESS_LIMIT", &requester(&address)).await,
         None => Ok(()),
     }
 }

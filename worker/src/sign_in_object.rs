@@ -149,7 +149,6 @@ impl SignInObject {
         Ok(respond::json(200, &json!({})))
     }
 
-    /// That the tokens were fetched is stored before they are given out.
     fn poll(&self, body: &str) -> Outcome {
         let poll: Poll = serde_json::from_str(body)?;
         let polled = match self.load::<DeviceGrant>()? {

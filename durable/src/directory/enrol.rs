@@ -79,6 +79,7 @@ pub fn enrol(
         expires_at: now + lifetime_ms,
         revoked_at: None,
         ended_by: None,
+        are_streams_told: false,
         machine: None,
     })
 }

@@ -1,7 +1,7 @@
 use relay_schemas::{
-    Channel, Claims, EdgeId, ErrorCode, OrganizationId, Problem, RefreshClaims, Scope, UnixMillis,
-    UserId,
-    limits::{ACCESS_TOKEN_MS, REFRESH_TOKEN_MS},
+    Channel, Claims, EdgeId, ErrorCode, OrganizationId, Problem, RefreshClaims, Scope, TokenError,
+    UnixMillis, UserId,
+    limits::{ACCESS_TOKEN_MS, MACHINES_PER_PERSON_MAX, REFRESH_TOKEN_MS},
 };
 use serde::{Deserialize, Serialize};
 
@@ -13,13 +13,10 @@ use super::{Edge, EnrolRequest, enrol};
 pub struct Machine {
     /// The how manieth pair was given out last, from 1.
     pub generation: u64,
-    /// The newest pair's `iat`: whole seconds, and no two pairs have the same.
+    /// The newest pair's `iat`, in whole seconds; also where it is given out again.
     pub issued_at_s: u64,
     /// When it was given out first.
     pub refreshed_at: UnixMillis,
-    /// Whether it was given out twice, because the first answer was lost.
-    #[serde(default)]
-    pub is_repeated: bool,
     /// Whether it is known to have arrived.
     #[serde(default)]
     pub is_used: bool,
@@ -55,20 +52,22 @@ pub struct ApproveMachine {
     pub location: Option<String>,
 }
 
-/// Makes the record of an approved machine. `known` is the one with its id, `active` how many the
-/// organization has.
-pub fn approve(
-    request: ApproveMachine,
-    known: Option<&Edge>,
-    active: usize,
-    now: UnixMillis,
-) -> Result<Edge, Problem> {
-    if let Some(known) = known {
+/// Makes the record of an approved machine, among all edges of its organization.
+pub fn approve(request: ApproveMachine, edges: &[Edge], now: UnixMillis) -> Result<Edge, Problem> {
+    if let Some(known) = edges.iter().find(|edge| edge.id == request.edge) {
         if known.user == request.user && known.is_active(now) {
             return Ok(known.clone());
         }
         let message = "this machine was approved by somebody else, or is revoked";
         return Err(Problem::new(ErrorCode::EdgeUnknown, message));
+    }
+    let active: Vec<&Edge> = edges.iter().filter(|edge| edge.is_active(now)).collect();
+    let is_theirs = |edge: &&&Edge| edge.machine.is_some() && edge.user == request.user;
+    if active.iter().filter(is_theirs).count() >= MACHINES_PER_PERSON_MAX {
+        let message = format!(
+            "a person has at most {MACHINES_PER_PERSON_MAX} machines; revoke one at /device/machines"
+        );
+        return Err(Problem::new(ErrorCode::EdgesTooMany, message));
     }
     let enrolment = EnrolRequest {
         organization: request.organization,
@@ -78,12 +77,11 @@ pub fn approve(
         channels: request.channels,
         expires_in_s: Some(REFRESH_TOKEN_MS / 1000),
     };
-    let mut edge = enrol(enrolment, request.edge, active, now)?;
+    let mut edge = enrol(enrolment, request.edge, active.len(), now)?;
     edge.machine = Some(Machine {
         generation: 1,
         issued_at_s: now.get() / 1000,
         refreshed_at: now,
-        is_repeated: false,
         is_used: false,
         used_at: None,
         confirmed_at: now,
@@ -98,7 +96,12 @@ impl Edge {
     pub fn access_claims(&self, now: UnixMillis) -> Option<Claims> {
         let machine = self.machine.as_ref()?;
         let expires_at = (now + ACCESS_TOKEN_MS).min(self.expires_at);
-        Some(Claims { iat: machine.issued_at_s, exp: expires_at.get() / 1000, ..self.claims() })
+        Some(Claims {
+            generation: Some(machine.generation),
+            iat: machine.issued_at_s,
+            exp: expires_at.get() / 1000,
+            ..self.claims()
+        })
     }
 
     /// What the newest refresh token of a machine says.
@@ -113,11 +116,21 @@ impl Edge {
         })
     }
 
-    /// Somebody shows an access token that was issued then. Tells whether that was news: from now
+    /// Refuses the machine's first pair when it has arrived, or is worth nothing any more. Until
+    /// then the answer that brings it may have been lost, and is given again.
+    pub fn first_pair(&self, now: UnixMillis) -> Result<(), TokenError> {
+        let is_first = |machine: &Machine| machine.generation == 1 && !machine.is_used;
+        match &self.machine {
+            Some(machine) if is_first(machine) && self.is_active(now) => Ok(()),
+            Some(_) | None => Err(TokenError::InvalidGrant(None)),
+        }
+    }
+
+    /// Somebody shows an access token of this generation. Tells whether that was news: from now
     /// on the newest pair has arrived, so that the one before is nobody's any more.
-    pub fn shown(&mut self, issued_at_s: u64, now: UnixMillis) -> bool {
+    pub fn shown(&mut self, generation: u64, now: UnixMillis) -> bool {
         let Some(machine) = &mut self.machine else { return false };
-        if machine.is_used || issued_at_s != machine.issued_at_s {
+        if machine.is_used || generation != machine.generation {
             return false;
         }
         machine.is_used = true;

@@ -1,10 +1,11 @@
 //! A machine gets its next pair of tokens. A refresh token is good once, so that a copy of it is
-//! noticed: whoever comes second with it, the thief or the machine, ends the machine everywhere.
-//! One repetition is allowed, because an answer can be lost on its way.
+//! noticed: whoever comes with it when the next is in use, the thief or the machine, ends the machine
+//! everywhere. Until then it gets the same pair again, however often and late: answers are lost on
+//! their way, and a laptop that was closed just then is opened days later.
 
 use relay_schemas::{
     EdgeId, ErrorCode, PersonCheck, Problem, UnixMillis,
-    limits::{MACHINE_REPLAY_MS, PERSON_BELIEVED_MS, REFRESH_TOKEN_MS},
+    limits::{PERSON_BELIEVED_MS, REFRESH_TOKEN_MS},
 };
 use serde::{Deserialize, Serialize};
 
@@ -91,23 +92,20 @@ impl RefreshRefusal {
 enum Shown {
     /// The newest one.
     Newest,
-    /// The one before, whose answer may have been lost.
+    /// The one before, whose answer was lost as far as anybody knows.
     Repeated,
-    /// An older one: there are two who have it.
+    /// An older one, or the one before though the newest is in use: there are two who have it.
     Reused,
     /// One that was never given out.
     Never,
 }
 
 impl Machine {
-    fn recognise(&self, generation: u64, now: UnixMillis) -> Shown {
-        let may_be_lost = !self.is_used
-            && !self.is_repeated
-            && now.since_ms(self.refreshed_at) <= MACHINE_REPLAY_MS;
+    fn recognise(&self, generation: u64) -> Shown {
         match self.generation.checked_sub(generation) {
             None => Shown::Never,
             Some(0) => Shown::Newest,
-            Some(1) if may_be_lost => Shown::Repeated,
+            Some(1) if !self.is_used => Shown::Repeated,
             Some(_) => Shown::Reused,
         }
     }
@@ -116,7 +114,6 @@ impl Machine {
         self.generation += 1;
         self.issued_at_s = (now.get() / 1000).max(self.issued_at_s + 1);
         self.refreshed_at = now;
-        self.is_repeated = false;
         self.is_used = false;
     }
 }
@@ -133,7 +130,7 @@ pub fn refresh(
         return Err(RefreshRefusal::Ended(edge.ended_by.unwrap_or(EndReason::Operator)));
     }
     let Some(machine) = &edge.machine else { return Err(RefreshRefusal::Unknown) };
-    let shown = machine.recognise(generation, now);
+    let shown = machine.recognise(generation);
     match shown {
         Shown::Never => return Err(RefreshRefusal::Unknown),
         Shown::Reused => return end(edge, EndReason::RefreshReused, now),
@@ -143,13 +140,9 @@ pub fn refresh(
         return Err(RefreshRefusal::Expired);
     }
     confirm(edge, person, now)?;
-    let machine = edge.machine.as_mut().expect("looked at above");
-    match shown {
-        Shown::Newest => {
-            machine.rotate(now);
-            edge.expires_at = now + REFRESH_TOKEN_MS;
-        }
-        Shown::Repeated | Shown::Reused | Shown::Never => machine.is_repeated = true,
+    if shown == Shown::Newest {
+        edge.machine.as_mut().expect("looked at above").rotate(now);
+        edge.expires_at = now + REFRESH_TOKEN_MS;
     }
     Ok(())
 }

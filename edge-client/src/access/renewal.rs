@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::{Grant, TokenAnswer, ask_for_tokens, blocking, refused_words};
 use crate::{
     clock::wall,
-    credential::{Credential, CredentialStore, Lock, Place, SignIn},
+    credential::{Credential, CredentialStore, Lock, Place, Secret, SignIn},
     fault::{Fault, Refusal, RefusalKind},
     limits::REFRESH_RETRY_MS,
     relay::Relay,
@@ -44,11 +44,18 @@ pub(super) struct Renewal {
 struct State {
     current: Credential,
     place: Place,
-    /// A pair that the store did not take. It must get there before anything else: the token that
-    /// it replaces may work no more.
-    unsaved: Option<SignIn>,
+    unsaved: Option<Unsaved>,
     /// After a failure, while the current one still lasts.
     next_at: UnixMillis,
+}
+
+/// A pair that the store did not take. It must get there before the next is asked for: the token
+/// that it replaces may work no more.
+#[derive(Clone, Debug)]
+struct Unsaved {
+    sign_in: SignIn,
+    /// The refresh token that it was got with: what is stored is older only as long as it is this.
+    replaces: Secret,
 }
 
 impl Renewal {
@@ -122,12 +129,10 @@ impl Renewal {
 
     async fn renew_alone(&self, seen: &Credential) -> Result<Credential, Fault> {
         let _lock = self.lock().await?;
-        let unsaved = self.state().unsaved.clone();
-        if let Some(unsaved) = unsaved {
-            return self.keep(unsaved).await;
-        }
         let (store, relay) = (self.store.clone(), self.relay.base().to_owned());
-        let found = blocking(move || store.load(&relay)).await.map_err(Fault::passing)?;
+        let place = self.place();
+        let found = blocking(move || store.reload(&relay, place)).await.map_err(Fault::passing)?;
+        let unsaved = self.state().unsaved.take();
         let Some((stored, place)) = found else {
             return Err(gone("edgerelay logout was run on this machine"));
         };
@@ -136,13 +141,17 @@ impl Renewal {
             return Err(gone("another machine is signed in here now: start edgerelay again"));
         }
         self.state().place = place;
+        // Unless another process has put one in its place meanwhile, which is newer.
+        if let Some(unsaved) = unsaved.filter(|unsaved| unsaved.replaces == stored.refresh_token) {
+            return self.keep(unsaved).await;
+        }
         if !credential.is_same(seen) && credential.is_fresh(wall()) {
             debug!("another process has refreshed the credential");
             self.state().current = credential.clone();
             return Ok(credential);
         }
         let grant = self.refresh(&stored).await?;
-        self.keep(grant.sign_in()).await
+        self.keep(Unsaved { sign_in: grant.sign_in(), replaces: stored.refresh_token }).await
     }
 
     async fn lock(&self) -> Result<Lock, Fault> {
@@ -172,21 +181,21 @@ impl Renewal {
     }
 
     /// Stores a new pair before anything uses it. A crash before the store means that the next
-    /// start presents the earlier refresh token, which the relay takes once more for two minutes.
-    async fn keep(&self, sign_in: SignIn) -> Result<Credential, Fault> {
-        let credential = sign_in
+    /// start presents the earlier refresh token, which the relay takes until the new pair is used.
+    async fn keep(&self, unsaved: Unsaved) -> Result<Credential, Fault> {
+        let credential = unsaved
+            .sign_in
             .credential()
             .map_err(|_| Fault::passing("the relay's answer holds no credential"))?;
         let (store, relay) = (self.store.clone(), self.relay.base().to_owned());
-        let (new, place) = (sign_in.clone(), self.place());
+        let (new, place) = (unsaved.sign_in.clone(), self.place());
         let stored = blocking(move || store.replace(&relay, &new, place)).await;
         let mut state = self.state();
         if let Err(error) = stored {
             warn!("the refreshed credential can't be stored yet: {error}");
-            state.unsaved = Some(sign_in);
+            state.unsaved = Some(unsaved);
             return Err(Fault::passing(format!("the credential can't be stored: {error}")));
         }
-        state.unsaved = None;
         state.current = credential.clone();
         debug!("the credential is refreshed");
         Ok(credential)

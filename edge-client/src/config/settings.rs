@@ -210,6 +210,17 @@ impl Settings {
         self.channel.as_ref().map(|channel| channel.value.clone())
     }
 
+    /// How many events this machine can be given at once; `None` when whoever reads standard output
+    /// knows that, and reports on them.
+    fn capacity(&self) -> Option<usize> {
+        let is_printing = matches!(self.handler.value, HandlerSettings::Print);
+        match (self.reports.value, &self.reports.source) {
+            (false, Source::Default) | (true, _) if is_printing => None,
+            (true, _) => Some(self.concurrency.value),
+            (false, _) => Some(0),
+        }
+    }
+
     /// What of this the session needs.
     pub fn session(&self) -> SessionSettings {
         let (ordering, concurrency) = match (&self.handler.value, self.concurrency.value) {
@@ -225,6 +236,7 @@ impl Settings {
             start: self.start.value.clone(),
             ordering,
             concurrency,
+            capacity: self.capacity(),
             attempts_max: Some(self.attempts.value).filter(|attempts| *attempts > 0),
             on_failure: self.on_failure.value,
             reports: self.reports.value,

@@ -1,4 +1,11 @@
-use std::{collections::VecDeque, error::Error};
+use std::{
+    collections::VecDeque,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures::{FutureExt, future::BoxFuture};
 use relay_schemas::{Channel, ErrorBody, ErrorCode};
@@ -22,6 +29,8 @@ use crate::{
     limits::ERROR_BODY_BYTES_MAX,
     session::{DialFrom, Start},
 };
+
+const CAPACITY: &str = "capacity";
 
 /// How a stream is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +56,9 @@ pub struct StreamRequest {
     pub own: bool,
     /// Seconds between heartbeats.
     pub heartbeat_s: u32,
+    /// Events that may be given to this machine at once, where each is given to one; as many as
+    /// the relay thinks right without it.
+    pub capacity: Option<usize>,
 }
 
 /// Dials a relay over HTTP. Both transports start as the same request, so that proxies,
@@ -55,6 +67,8 @@ pub struct StreamRequest {
 pub struct HttpConnector {
     http: Http,
     request: StreamRequest,
+    /// Whether the relay is older than the parameter.
+    knows_no_capacity: Arc<AtomicBool>,
 }
 
 /// A connection to a relay.
@@ -69,7 +83,7 @@ pub enum HttpConnection {
 impl HttpConnector {
     /// Dials with these requests, which bring the credential.
     pub fn new(http: Http, request: StreamRequest) -> Self {
-        Self { http, request }
+        Self { http, request, knows_no_capacity: Arc::default() }
     }
 
     fn url(&self, from: &DialFrom) -> Url {
@@ -94,8 +108,15 @@ impl HttpConnector {
             if self.request.own {
                 query.append_pair("own", "include");
             }
+            if let Some(capacity) = self.capacity() {
+                query.append_pair(CAPACITY, &capacity.to_string());
+            }
         }
         url
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        self.request.capacity.filter(|_| !self.knows_no_capacity.load(Ordering::Relaxed))
     }
 
     async fn connect(self, from: DialFrom) -> Result<HttpConnection, Fault> {
@@ -116,7 +137,12 @@ impl HttpConnector {
         if response.status() == StatusCode::OK && is_ndjson(&response) {
             return Ok(HttpConnection::Ndjson(NdjsonConnection::new(response)));
         }
-        Err(Answer::read(response).await.fault())
+        let answer = Answer::read(response).await;
+        if self.capacity().is_some() && answer.unknown_parameter().as_deref() == Some(CAPACITY) {
+            self.knows_no_capacity.store(true, Ordering::Relaxed);
+            return Err(Fault::passing("the relay is older than this client"));
+        }
+        Err(answer.fault())
     }
 }
 
@@ -222,6 +248,15 @@ impl Answer {
         let is_reassigned = error["code"] == ErrorCode::EventReassigned.as_str();
         let owner = error["assigned_to"].as_str().or(error["details"]["assigned_to"].as_str());
         is_reassigned.then(|| owner.map(|owner| shorten(owner.to_owned())))
+    }
+
+    /// The parameter that the relay does not know.
+    fn unknown_parameter(&self) -> Option<String> {
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        let error = &body["error"];
+        let is_unknown = error["code"] == ErrorCode::ParameterUnknown.as_str();
+        let name = error["parameter"].as_str().or(error["details"]["parameter"].as_str());
+        name.filter(|_| is_unknown).map(str::to_owned)
     }
 
     /// The relay's own words, when it says that this request, by whomever, will never succeed.

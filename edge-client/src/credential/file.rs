@@ -126,10 +126,7 @@ pub(super) fn prepare_directory(directory: &Path) -> Result<(), FileError> {
     if let Some(parent) = directory.parent() {
         fs::create_dir_all(parent).map_err(failed)?;
     }
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(directory) {
+    match own_directory().create(directory) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error)),
@@ -146,6 +143,18 @@ pub(super) fn prepare_directory(directory: &Path) -> Result<(), FileError> {
         }
     }
     Ok(())
+}
+
+#[cfg(unix)]
+fn own_directory() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+#[cfg(not(unix))]
+fn own_directory() -> DirBuilder {
+    DirBuilder::new()
 }
 
 #[cfg(unix)]

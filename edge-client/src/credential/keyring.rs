@@ -9,9 +9,12 @@ const SERVICE: &str = "edgerelay";
 /// The keyring can't be used. Its own words are left out: some name the item's content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
-    /// None on this machine, or it is locked.
+    /// None on this machine, or its service does not run.
     #[error("there is no keyring that can be used")]
     Unavailable,
+    /// Somebody has to unlock it.
+    #[error("the keyring is locked")]
+    Locked,
     /// It waits, for a password perhaps.
     #[error("the keyring did not answer")]
     Silent,
@@ -66,6 +69,7 @@ impl Keyring {
         }
         match answered.recv_timeout(self.timeout) {
             Ok(Ok(value)) => Ok(value),
+            Ok(Err(Error::NoStorageAccess(_))) => Err(KeyringError::Locked),
             // A thread that panicked has dropped its sender.
             Ok(Err(_)) | Err(mpsc::RecvTimeoutError::Disconnected) => {
                 Err(KeyringError::Unavailable)

@@ -71,18 +71,35 @@ impl CredentialStore {
         &self,
         relay: &str,
     ) -> Result<Option<(SignIn, Place)>, CredentialStoreError> {
+        self.find(relay, self.choice == StoreChoice::Auto)
+    }
+
+    /// The same for a sign-in that was in this place before: a keyring that had it and can't be
+    /// used now is not one that has it no more.
+    pub(crate) fn reload(
+        &self,
+        relay: &str,
+        place: Place,
+    ) -> Result<Option<(SignIn, Place)>, CredentialStoreError> {
+        self.find(relay, self.choice == StoreChoice::Auto && place == Place::File)
+    }
+
+    fn find(
+        &self,
+        relay: &str,
+        does_without_keyring: bool,
+    ) -> Result<Option<(SignIn, Place)>, CredentialStoreError> {
         if self.choice != StoreChoice::Keyring
             && let Some(sign_in) = self.file.load(relay)?
         {
             return Ok(Some((sign_in, Place::File)));
         }
-        let found = match self.choice {
-            StoreChoice::File => None,
-            StoreChoice::Keyring => self.keyring.load(relay)?,
-            StoreChoice::Auto => match self.keyring.load(relay) {
-                Err(KeyringError::Unavailable) => None,
-                found => found?,
-            },
+        if self.choice == StoreChoice::File {
+            return Ok(None);
+        }
+        let found = match self.keyring.load(relay) {
+            Err(KeyringError::Unavailable) if does_without_keyring => None,
+            found => found?,
         };
         Ok(found.map(|sign_in| (sign_in, Place::Keyring)))
     }
@@ -130,7 +147,10 @@ impl CredentialStore {
         let in_keyring = match self.choice {
             StoreChoice::File => false,
             StoreChoice::Keyring => self.keyring.forget(relay)?,
-            StoreChoice::Auto => self.keyring.forget(relay).unwrap_or(false),
+            StoreChoice::Auto => match self.keyring.forget(relay) {
+                Err(KeyringError::Unavailable) => false,
+                forgotten => forgotten?,
+            },
         };
         Ok(in_file || in_keyring)
     }

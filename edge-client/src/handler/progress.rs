@@ -2,6 +2,7 @@
 
 mod flow;
 mod lines;
+mod pipe;
 
 use std::io;
 
@@ -14,6 +15,7 @@ use tokio::{
 };
 use tracing::warn;
 
+pub(super) use self::pipe::ProgressPipe;
 use self::{flow::Flow, lines::ProgressLines};
 use crate::{activity::read_activity, clock::Clock};
 

@@ -1,42 +1,42 @@
 use std::{
     process::{ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use relay_schemas::{Activity, Webhook};
+use relay_schemas::Webhook;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, stderr, stdout},
-    process::{Child, Command},
+    process::Child,
     sync::{oneshot, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
-use super::{Completion, exec::ExecSettings, last_line::LastLine};
+use super::{
+    Completion,
+    exec::ExecSettings,
+    last_line::LastLine,
+    process::{end, shell},
+    progress::ProgressPipe,
+};
 use crate::{
     event::Event,
     session::{Outcome, RunSummary},
 };
 
 /// Between asking a command to end and ending it, when nobody waits for what it has to say.
-const KILL_AFTER: Duration = Duration::from_secs(2);
-
-/// How often the end of a group of processes is looked for, which nobody tells.
-const GROUP_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+pub(super) const KILL_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a pipe of a command that has ended is read, when something that it started in the
 /// background still holds it open.
-const DRAIN: Duration = Duration::from_millis(500);
+pub(super) const DRAIN: Duration = Duration::from_millis(500);
 
 const OUTPUT_BYTES: usize = 8 * 1024;
 
 const CREDENTIAL_VARIABLE: &str = "EDGE_API_KEY";
 
-const PROGRESS_VARIABLE: &str = "EDGERELAY_PROGRESS_FD";
+pub(super) const PROGRESS_VARIABLE: &str = "EDGERELAY_PROGRESS_FD";
 
 /// One run of the command for one event.
 pub(super) struct Run {
@@ -103,9 +103,14 @@ impl Run {
         }
         // The credential is this client's, not that of an agent that it starts.
         command.env_remove(CREDENTIAL_VARIABLE).env_remove(PROGRESS_VARIABLE);
-        #[cfg(unix)]
+        let (event, completion) = (&self.event, &self.completion);
         let progress = match self.shows_progress {
-            true => Some(self.open_progress(&mut command)?),
+            true => Some(ProgressPipe::open(
+                &mut command,
+                self.settings.progress_fd,
+                event,
+                completion,
+            )?),
             false => None,
         };
         let spawned = command.spawn();
@@ -114,25 +119,7 @@ impl Run {
         drop(command);
         let output = Tee::start(child.stdout.take(), stdout());
         let errors = Tee::start(child.stderr.take(), stderr());
-        #[cfg(unix)]
-        let pipes = Pipes { output, errors, progress };
-        #[cfg(not(unix))]
-        let pipes = Pipes { output, errors };
-        Ok((child, pipes))
-    }
-
-    #[cfg(unix)]
-    fn open_progress(&self, command: &mut Command) -> Result<Progress, String> {
-        use command_fds::{CommandFdExt, FdMapping};
-        let failed = |error: std::io::Error| format!("can't make a pipe for progress: {error}");
-        let (sender, receiver) = tokio::net::unix::pipe::pipe().map_err(failed)?;
-        let parent_fd = sender.into_blocking_fd().map_err(failed)?;
-        let child_fd = self.settings.progress_fd;
-        command
-            .fd_mappings(vec![FdMapping { parent_fd, child_fd }])
-            .map_err(|_| "the descriptor for progress is taken".to_owned())?
-            .env(PROGRESS_VARIABLE, child_fd.to_string());
-        Ok(Progress::start(receiver, &self.event, &self.completion))
+        Ok((child, Pipes { output, errors, progress }))
     }
 
     async fn wait(
@@ -183,20 +170,16 @@ impl Run {
 struct Pipes {
     output: Option<Tee>,
     errors: Option<Tee>,
-    #[cfg(unix)]
-    progress: Option<Progress>,
+    progress: Option<ProgressPipe>,
 }
 
 impl Pipes {
     /// The last line, and whether the command has answered itself.
     async fn close(self) -> (Option<String>, bool) {
-        #[cfg(unix)]
         let has_concluded = match self.progress {
             Some(progress) => progress.close().await,
             None => false,
         };
-        #[cfg(not(unix))]
-        let has_concluded = false;
         let (output, errors) = tokio::join!(last_line(self.output), last_line(self.errors));
         (output.or(errors), has_concluded)
     }
@@ -247,45 +230,6 @@ async fn copy(
     }
 }
 
-/// Reads the command's progress.
-#[cfg(unix)]
-struct Progress {
-    has_ended: oneshot::Sender<()>,
-    has_concluded: Arc<AtomicBool>,
-    reading: JoinHandle<()>,
-}
-
-#[cfg(unix)]
-impl Progress {
-    fn start(
-        receiver: tokio::net::unix::pipe::Receiver,
-        event: &Event,
-        completion: &Completion,
-    ) -> Self {
-        let (has_ended, ended) = oneshot::channel();
-        let has_concluded = Arc::new(AtomicBool::new(false));
-        let (teller, concluded) = (completion.teller(), Arc::clone(&has_concluded));
-        let tell = move |activity: Activity| {
-            if activity.content.ends_turn() {
-                concluded.store(true, Ordering::Relaxed);
-            }
-            teller.tell(activity);
-        };
-        let reading = tokio::spawn(super::progress::read(receiver, event.id(), tell, ended));
-        Self { has_ended, has_concluded, reading }
-    }
-
-    /// Whether a last word was among it. Nothing comes after this: the report is next.
-    async fn close(mut self) -> bool {
-        let _ = self.has_ended.send(());
-        if timeout(DRAIN, &mut self.reading).await.is_err() {
-            self.reading.abort();
-            let _ = self.reading.await;
-        }
-        self.has_concluded.load(Ordering::Relaxed)
-    }
-}
-
 /// The variables are part of the interface: README.md lists them.
 fn variables(
     webhook: &Webhook<'_>,
@@ -318,48 +262,4 @@ fn variables(
         value.retain(|character| character != '\0');
     }
     variables
-}
-
-#[cfg(unix)]
-fn shell(text: &str) -> Command {
-    let mut command = Command::new("sh");
-    // A group of its own: what the command starts ends with it, and Ctrl-C reaches only us, so
-    // that handlers get their grace.
-    command.arg("-c").arg(text).process_group(0);
-    command
-}
-
-#[cfg(windows)]
-fn shell(text: &str) -> Command {
-    let mut command = Command::new("cmd");
-    command.arg("/C").raw_arg(text);
-    command
-}
-
-/// Asks the command to end, and ends it when it takes too long.
-#[cfg(unix)]
-async fn end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
-    use nix::{
-        sys::signal::{Signal, killpg},
-        unistd::Pid,
-    };
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)?;
-    let begun_at = Instant::now();
-    let _ = killpg(group, Signal::SIGTERM);
-    let ended = timeout(patience, child.wait()).await;
-    // Some shells end at once, before what they have started has said its last word.
-    while ended.is_ok() && killpg(group, None).is_ok() && begun_at.elapsed() < patience {
-        sleep(GROUP_LOOK_INTERVAL).await;
-    }
-    let _ = killpg(group, Signal::SIGKILL);
-    match ended {
-        Ok(status) => status.ok(),
-        Err(_) => child.wait().await.ok(),
-    }
-}
-
-#[cfg(windows)]
-async fn end(child: &mut Child, _patience: Duration) -> Option<ExitStatus> {
-    let _ = child.start_kill();
-    timeout(KILL_AFTER, child.wait()).await.ok()?.ok()
 }

@@ -1,6 +1,36 @@
 use relay_schemas::{Cursor, EventId, UnixMillis};
 
+use super::recent::Known;
 use crate::{dispatch::Dispatch, limits::RECENT_IDS_MAX};
+
+/// An event that needs no more handling, and how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handled {
+    /// Which.
+    pub id: EventId,
+    /// How many machines had been given it, this one included, when it was given up here; `None`
+    /// when its handler succeeded.
+    pub given_up_at: Option<u32>,
+}
+
+impl Handled {
+    /// By a handler that succeeded.
+    pub fn well(id: EventId) -> Self {
+        Self { id, given_up_at: None }
+    }
+
+    /// After the last attempt failed.
+    pub fn given_up(id: EventId, attempt: u32) -> Self {
+        Self { id, given_up_at: Some(attempt) }
+    }
+
+    pub(super) fn known(self) -> Known {
+        match self.given_up_at {
+            None => Known::Handled,
+            Some(attempt) => Known::GivenUp { attempt },
+        }
+    }
+}
 
 /// What is to be stored in one transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -8,7 +38,7 @@ pub struct Batch {
     /// Everything up to here is handled.
     pub cursor: Option<Cursor>,
     /// Events handled since the last batch, also those after the cursor.
-    pub handled: Vec<EventId>,
+    pub handled: Vec<Handled>,
     /// For the outbox, in order.
     pub dispatches: Vec<Dispatch>,
 }
@@ -42,9 +72,9 @@ impl Ledger {
     }
 
     /// An event was handled.
-    pub(crate) fn handled(&mut self, id: EventId) {
-        self.pending.handled.push(id);
-        // Amortised: older ids would be forgotten again in the same transaction.
+    pub(crate) fn handled(&mut self, handled: Handled) {
+        self.pending.handled.push(handled);
+        // Amortised: older ones would be forgotten again in the same transaction.
         if self.pending.handled.len() >= 2 * RECENT_IDS_MAX {
             self.pending.handled.drain(..RECENT_IDS_MAX);
         }

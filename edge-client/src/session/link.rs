@@ -1,14 +1,9 @@
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
-use relay_schemas::{Bye, Cursor, Frame, Gap, Heartbeat, Open, UnixMillis, Webhook};
+use relay_schemas::{Bye, ByeCode, Cursor, Frame, Gap, Heartbeat, Open, UnixMillis};
 
-use super::{
-    Command, DialFrom, Job, LinkState, Notice, Ordering, Session, lag,
-    lane_key::{LaneKey, session_of},
-    watchdog::Watchdog,
-};
+use super::{Command, DialFrom, LinkState, Notice, Session, lag, mode::Mode, watchdog::Watchdog};
 use crate::{
-    event::Event,
     fault::{Exit, Fault},
     limits::{DIAL_TIMEOUT_MS, RETRY_AFTER_MS_MAX},
 };
@@ -35,7 +30,9 @@ pub(super) struct OpenLink {
     next_ping: UnixMillis,
     watchdog: Watchdog,
     /// Webhooks that came on this connection.
-    webhooks: u64,
+    pub(super) webhooks: u64,
+    /// Whether each event is given to one machine.
+    pub(super) is_assigned: bool,
 }
 
 impl Link {
@@ -105,7 +102,7 @@ impl Session {
         match (Frame::parse(&line), &self.link) {
             (_, Link::Ended | Link::Down { .. } | Link::Dialing { .. }) => {}
             (Ok(Frame::Open(open)), Link::Opening { is_duplex, .. }) => {
-                self.handle_open(&open, *is_duplex, now);
+                self.handle_open(&open, &Mode::read(&line), *is_duplex, now);
             }
             (Ok(Frame::Webhook(webhook)), Link::Open(_)) => {
                 self.handle_webhook(&webhook, &line, now);
@@ -126,7 +123,7 @@ impl Session {
         }
     }
 
-    fn handle_open(&mut self, open: &Open, is_duplex: bool, now: UnixMillis) {
+    fn handle_open(&mut self, open: &Open, mode: &Mode<'_>, is_duplex: bool, now: UnixMillis) {
         self.counters.connects += 1;
         self.credit.open(open.credit);
         self.tail = Some(open.tail);
@@ -146,47 +143,26 @@ impl Session {
             next_ping: now + heartbeat_ms,
             watchdog: Watchdog::new(heartbeat_s, now),
             webhooks: 0,
+            is_assigned: mode.assigned().is_some(),
         });
         let lag_events = lag(Some(open.cursor), self.tail);
         self.tell(Notice::Connected { cursor: open.cursor, lag_events });
+        self.tell_mode(mode);
     }
 
-    fn handle_webhook(&mut self, webhook: &Webhook<'_>, line: &Arc<str>, now: UnixMillis) {
-        let Link::Open(link) = &mut self.link else { return };
-        link.webhooks += 1;
-        if webhook.n != 0 && webhook.n != link.webhooks {
-            self.counters.losses_detected += 1;
-            return self.drop_link("the connection lost an event", now);
-        }
-        self.backoff.reset();
-        self.counters.events_received += 1;
-        if self.tail.is_none_or(|tail| lag(Some(tail), Some(webhook.cursor)) > 0) {
-            self.tail = Some(webhook.cursor);
-        }
-        let connection = self.credit.connection();
-        // Given up here, and given to this machine once more: then it is new.
-        let is_again = webhook.attempt > 1 && self.given_up.remove(&webhook.id);
-        if !self.recent.insert(webhook.id) && !is_again {
-            // Handled, or held: then the earlier one still holds the cursor back.
-            self.counters.duplicates += 1;
-            if self.progress.received().is_none_or(|received| webhook.cursor > received) {
-                self.pass(webhook.cursor);
-            }
-            return self.release(connection, line.len());
-        }
-        let session = self.settings.stops.then(|| session_of(webhook)).flatten();
-        if session.as_deref().is_some_and(|session| self.stops.covers(session, webhook)) {
-            return self.pass_stopped(webhook, line.len());
-        }
-        let ticket = self.progress.accept(webhook.cursor);
-        let key = match self.settings.ordering {
-            Ordering::Stream => LaneKey::STREAM,
-            Ordering::Lanes => LaneKey::of(webhook),
-            Ordering::HandedOver => LaneKey(ticket.0),
+    /// Where each event is given to one machine, and this one does not report, people should know
+    /// what that means: once.
+    fn tell_mode(&mut self, told: &Mode<'_>) {
+        let Some(mode) = told.assigned().map(str::to_owned) else { return };
+        let notice = match self.settings.capacity {
+            Some(0) => Notice::GivenNothing { mode },
+            None | Some(_) if told.gives_nothing() => Notice::GivenNothing { mode },
+            None if !self.settings.reports => Notice::ReportsAwaited { mode },
+            None | Some(_) => return,
         };
-        let event = Event::new(webhook, Arc::clone(line));
-        self.bytes_held += line.len();
-        self.lanes.push(key, ticket, Job { event, attempts: 0, connection, session });
+        if !mem::replace(&mut self.is_mode_told, true) {
+            self.tell(notice);
+        }
     }
 
     fn handle_heartbeat(&mut self, heartbeat: &Heartbeat, now: UnixMillis) {
@@ -220,7 +196,7 @@ impl Session {
         }
         // The relay spreads its planned ends by itself; only one that comes again before anything
         // else came is met with a growing wait.
-        let is_planned = bye.code == relay_schemas::ByeCode::Reconnect;
+        let is_planned = bye.code == ByeCode::Reconnect;
         let is_first = self.backoff.failures() == 0;
         let asked_ms = bye.retry_after_ms.min(RETRY_AFTER_MS_MAX);
         let wait_ms = self.backoff.next_ms(&mut self.random, Some(asked_ms));
@@ -229,7 +205,7 @@ impl Session {
         self.tell(Notice::Bye { code: bye.code.as_str(), retry_in_ms });
     }
 
-    fn pass(&mut self, cursor: Cursor) {
+    pub(super) fn pass(&mut self, cursor: Cursor) {
         self.progress.pass(cursor);
         self.ledger.touch();
     }
@@ -267,6 +243,53 @@ impl Session {
             | Link::Dialing { .. }
             | Link::Ended => {}
         }
+    }
+
+    pub(super) fn redial(&mut self, now: UnixMillis) {
+        if self.ending.is_some() {
+            return;
+        }
+        if self.link.is_busy() {
+            self.commands.push_back(Command::Hangup);
+        }
+        self.backoff.reset();
+        self.link = Link::Down { dial_at: now };
+    }
+
+    /// The connection is gone, or never came.
+    pub(super) fn lose(&mut self, fault: Fault, now: UnixMillis) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.link = Link::Ended;
+        match fault {
+            Fault::Terminal(refusal) if self.settings.is_renewed && refusal.is_expiry() => {
+                self.follow_expiry(now);
+            }
+            Fault::Terminal(refusal) => self.end(Exit::Refused(refusal), now),
+            Fault::Passing { message, retry_after_ms } => {
+                self.counters.disconnects += 1;
+                let retry_in_ms = self.backoff.next_ms(&mut self.random, retry_after_ms);
+                self.link = Link::Down { dial_at: now + retry_in_ms };
+                self.tell(Notice::Disconnected { message, retry_in_ms });
+            }
+        }
+    }
+
+    /// The next dial brings another credential. When nothing has come since the last time, both
+    /// sides' clocks disagree, and the waits grow.
+    pub(super) fn follow_expiry(&mut self, now: UnixMillis) {
+        let is_first = self.backoff.failures() == 0;
+        let wait_ms = self.backoff.next_ms(&mut self.random, None);
+        let retry_in_ms = if is_first { 0 } else { wait_ms };
+        self.link = Link::Down { dial_at: now + retry_in_ms };
+        self.tell(Notice::Bye { code: ByeCode::Expired.as_str(), retry_in_ms });
+    }
+
+    /// The connection is no good: end it from this side.
+    pub(super) fn drop_link(&mut self, message: impl std::fmt::Display, now: UnixMillis) {
+        self.commands.push_back(Command::Hangup);
+        self.lose(Fault::passing(message), now);
     }
 }
 

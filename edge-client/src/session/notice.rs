@@ -26,6 +26,16 @@ pub enum Notice {
         /// When.
         retry_in_ms: u64,
     },
+    /// Each event is given to one machine, and this one is given none, because it doesn't report.
+    GivenNothing {
+        /// The relay's word for how events are spread.
+        mode: String,
+    },
+    /// Each event is given to one machine, and whoever reads them here must report on them.
+    ReportsAwaited {
+        /// The relay's word for how events are spread.
+        mode: String,
+    },
     /// Events are missing.
     Gap(Gap),
     /// The machine was asleep.
@@ -85,6 +95,8 @@ impl Notice {
             | Self::Slept { .. }
             | Self::Stopped { .. } => Weight::Plain,
             Self::Disconnected { .. }
+            | Self::GivenNothing { .. }
+            | Self::ReportsAwaited { .. }
             | Self::Gap(_)
             | Self::HandlerFailed { .. }
             | Self::Abandoned { .. } => Weight::Warning,
@@ -108,6 +120,17 @@ impl fmt::Display for Notice {
             Self::Bye { code, retry_in_ms } => {
                 write!(f, "the relay says bye ({code}); dialing again in {retry_in_ms} ms")
             }
+            Self::GivenNothing { mode } => write!(
+                f,
+                "this machine is given no events: the relay gives each to one machine that reports \
+                 on it ({mode}), and this one does not: it needs --report on and a credential with \
+                 the scope write:status"
+            ),
+            Self::ReportsAwaited { mode } => write!(
+                f,
+                "the relay gives each event to one machine ({mode}) and waits for its report: run \
+                 edgerelay status EVENT completed for each, or use --exec or --forward, which do"
+            ),
             Self::Gap(gap) => write!(
                 f,
                 "events are missing: the relay can't go on after {} ({}), it goes on after {}",

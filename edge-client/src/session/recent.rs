@@ -1,43 +1,50 @@
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use relay_schemas::EventId;
 
-/// The newest event ids, a bounded number, so that a second delivery is known.
+use super::ledger::Handled;
+
+/// What is known of an event that came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// It waits for its handler, or runs.
+    Held,
+    /// It was handled.
+    Handled,
+    /// It was given up here, when this many machines had been given it.
+    GivenUp {
+        /// This one included.
+        attempt: u32,
+    },
+}
+
+/// The newest events, a bounded number, so that a second delivery is known.
 #[derive(Debug)]
-pub(crate) struct RecentIds {
+pub(crate) struct RecentEvents {
     order: VecDeque<EventId>,
-    known: HashSet<EventId>,
+    known: HashMap<EventId, Known>,
     count_max: usize,
 }
 
-impl RecentIds {
-    /// Knows `stored`, oldest first.
-    pub(crate) fn new(stored: Vec<EventId>, count_max: usize) -> Self {
-        let mut recent = Self { order: VecDeque::new(), known: HashSet::new(), count_max };
-        for id in stored {
-            recent.insert(id);
+impl RecentEvents {
+    /// Knows `stored`, oldest first; what is told of an event last counts.
+    pub(crate) fn new(stored: Vec<Handled>, count_max: usize) -> Self {
+        let mut recent = Self { order: VecDeque::new(), known: HashMap::new(), count_max };
+        for handled in stored {
+            recent.learn(handled.id, handled.known());
         }
         recent
     }
 
-    /// Whether an id is known.
-    pub(crate) fn contains(&self, id: &EventId) -> bool {
-        self.known.contains(id)
+    /// What is known of an event.
+    pub(crate) fn get(&self, id: &EventId) -> Option<Known> {
+        self.known.get(id).copied()
     }
 
-    /// Forgets an id; `false` when it was not known.
-    pub(crate) fn remove(&mut self, id: &EventId) -> bool {
-        let was_known = self.known.remove(id);
-        if was_known {
-            self.order.retain(|known| known != id);
-        }
-        was_known
-    }
-
-    /// Learns an id; `false` when it was known.
-    pub(crate) fn insert(&mut self, id: EventId) -> bool {
-        if !self.known.insert(id) {
-            return false;
+    /// Learns how an event stands now.
+    pub(crate) fn learn(&mut self, id: EventId, known: Known) {
+        if self.known.insert(id, known).is_some() {
+            return;
         }
         self.order.push_back(id);
         if self.order.len() > self.count_max
@@ -45,7 +52,6 @@ impl RecentIds {
         {
             self.known.remove(&oldest);
         }
-        true
     }
 }
 
@@ -56,10 +62,20 @@ mod tests {
     #[test]
     fn the_oldest_is_forgotten_first() {
         let id = |number| EventId::from_bytes([number; 16]);
-        let mut recent = RecentIds::new(vec![id(1), id(2)], 2);
-        assert!(!recent.insert(id(1)));
-        assert!(recent.insert(id(3)));
-        assert!(recent.insert(id(1)));
-        assert!(!recent.insert(id(3)));
+        let stored = [id(1), id(2)].map(Handled::well);
+        let mut recent = RecentEvents::new(stored.to_vec(), 2);
+        recent.learn(id(1), Known::GivenUp { attempt: 3 });
+        recent.learn(id(3), Known::Held);
+        assert_eq!(recent.get(&id(1)), None);
+        recent.learn(id(1), Known::Held);
+        assert_eq!(recent.get(&id(2)), None);
+        assert_eq!(recent.get(&id(3)), Some(Known::Held));
+    }
+
+    #[test]
+    fn what_was_stored_last_of_an_event_counts() {
+        let id = EventId::from_bytes([1; 16]);
+        let stored = vec![Handled::given_up(id, 2), Handled::well(id)];
+        assert_eq!(RecentEvents::new(stored, 2).get(&id), Some(Known::Handled));
     }
 }

@@ -1,6 +1,6 @@
-use relay_schemas::{Cursor, EventId};
+use relay_schemas::Cursor;
 
-use super::message::Start;
+use super::{ledger::Handled, message::Start};
 
 /// In which order handlers run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub struct SessionSettings {
     pub ordering: Ordering,
     /// Handlers that may run at the same time.
     pub concurrency: usize,
+    /// Events that the relay may give to this machine at once, where each is given to one; none
+    /// when 0, and as many as the relay thinks right without it.
+    pub capacity: Option<usize>,
     /// Attempts at an event; `None` for any number.
     pub attempts_max: Option<u32>,
     /// What follows the last one.
@@ -59,5 +62,5 @@ pub struct Restored {
     /// Everything up to here was handled.
     pub cursor: Option<Cursor>,
     /// Events handled lately, oldest first.
-    pub handled: Vec<EventId>,
+    pub handled: Vec<Handled>,
 }

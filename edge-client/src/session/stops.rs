@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use relay_schemas::{EventId, Signal, UnixMillis, Webhook};
 
-use super::{Command, Job, Notice, Session, message::RunSummary};
+use super::{Command, Handled, Job, Notice, Session, message::RunSummary};
 use crate::limits::STOPS_MAX;
 
 /// What a stopped event is reported with.
@@ -64,7 +64,7 @@ impl Session {
         }
         let held = self.lanes.find(|job| job.event.id() == signal.id);
         if held.is_none() {
-            if self.recent.contains(&signal.id) {
+            if self.recent.get(&signal.id).is_some() {
                 // It came again after the stop itself was handled.
                 return;
             }
@@ -79,7 +79,8 @@ impl Session {
         for (ticket, job) in waiting {
             self.counters.events_stopped += 1;
             self.report_end(job.event.id(), RunSummary::saying(STOPPED));
-            self.pass_job(ticket, job);
+            let handled = Handled::well(job.event.id());
+            self.pass_job(ticket, job, handled);
         }
     }
 
@@ -87,7 +88,7 @@ impl Session {
     pub(super) fn pass_stopped(&mut self, webhook: &Webhook<'_>, bytes: usize) {
         self.counters.events_stopped += 1;
         self.report_end(webhook.id, RunSummary::saying(STOPPED));
-        self.ledger.handled(webhook.id);
+        self.conclude(Handled::well(webhook.id));
         let ticket = self.progress.accept(webhook.cursor);
         self.progress.finish(ticket);
         let connection = self.credit.connection();

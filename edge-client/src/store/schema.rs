@@ -8,7 +8,7 @@ use super::StoreError;
 const APPLICATION_ID: i32 = 0x4564_5265;
 
 /// One entry for each version of the stored format: what leads to it from the one before.
-const VERSIONS: [&str; 2] = [
+const VERSIONS: [&str; 4] = [
     "
     CREATE TABLE stream (
         key INTEGER PRIMARY KEY,
@@ -44,6 +44,28 @@ const VERSIONS: [&str; 2] = [
     INSERT INTO stream_by_channel SELECT key, relay, edge, '', cursor FROM stream;
     DROP TABLE stream;
     ALTER TABLE stream_by_channel RENAME TO stream;
+",
+    // How many machines had been given an event that was given up here; null where it was handled.
+    "
+    ALTER TABLE handled ADD COLUMN given_up_at INTEGER;
+",
+    // A cursor for each person, whichever machine that person has signed in here. Until the person
+    // of a row from before is known, it has the edge; nulls are never the same.
+    "
+    CREATE TABLE stream_by_person (
+        key INTEGER PRIMARY KEY,
+        relay TEXT NOT NULL,
+        organization TEXT,
+        user TEXT,
+        edge TEXT,
+        channel TEXT NOT NULL,
+        cursor TEXT,
+        UNIQUE (relay, organization, user, channel)
+    ) STRICT;
+    INSERT INTO stream_by_person (key, relay, edge, channel, cursor)
+        SELECT key, relay, edge, channel, cursor FROM stream;
+    DROP TABLE stream;
+    ALTER TABLE stream_by_person RENAME TO stream;
 ",
 ];
 

@@ -2,127 +2,19 @@
 //! not by a relay that is away, not by a crash. Method: a file as a login leaves it, and a relay
 //! that counts how often it is asked.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    path::{Path, PathBuf},
-    process::Child,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::Path};
 
-use edgerelay::{Arguments, ExportSettings, export_to};
-use futures::stream;
 use relay_schemas::{ByeCode, ErrorCode};
-use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::{
     events::event_id,
-    fake_relay::{FakeRelay, Plan},
-    harness::{Recorder, Running, credential, credential_until, settings, signed_in, within},
+    fake_relay::Plan,
+    harness::{credential, credential_until, within},
+    home::{Home, Listening, in_seconds, set_mode},
     http::Answer,
     program::{output, program, text},
     sign_in::{grant, signed_out},
 };
-
-fn in_seconds(seconds: i64) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    now.saturating_add_signed(seconds)
-}
-
-/// A home with a sign-in of this access token and the refresh token `first`.
-struct Home {
-    directory: TempDir,
-    relay: FakeRelay,
-}
-
-impl Home {
-    async fn new(access: &str) -> Self {
-        let home =
-            Self { directory: tempfile::tempdir().unwrap(), relay: FakeRelay::start().await };
-        fs::create_dir(home.path("")).unwrap();
-        home.write(access, "first");
-        home
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join("edgerelay").join(name)
-    }
-
-    fn write(&self, access: &str, refresh: &str) {
-        let entry = json!({ "access_token": access, "refresh_token": refresh });
-        let content = json!({ "version": 1, "relays": { self.relay.url(): entry } });
-        fs::write(self.path("credentials.json"), content.to_string()).unwrap();
-        set_mode(&self.path("credentials.json"), 0o600);
-        set_mode(&self.path(""), 0o700);
-    }
-
-    fn stored(&self, name: &str) -> String {
-        let text = fs::read_to_string(self.path("credentials.json")).unwrap();
-        let content: Value = serde_json::from_str(&text).unwrap();
-        content["relays"][self.relay.url()][name].as_str().unwrap().to_owned()
-    }
-
-    fn listen(&self, flags: &[&str]) -> (Running, Recorder) {
-        let state = self.directory.path().join("state.db");
-        let recorder = Recorder::new();
-        let settings = signed_in(&self.relay, &state, self.directory.path(), flags);
-        (Running::start(settings, recorder.clone()), recorder)
-    }
-
-    /// The refresh tokens that the relay was asked with, in order.
-    fn refreshes(&self) -> Vec<String> {
-        self.relay.seen(|seen| {
-            let bodies = seen.device.iter().filter(|(path, _)| path == "/device/token");
-            let prefix = "grant_type=refresh_token&refresh_token=";
-            bodies.map(|(_, body)| body.strip_prefix(prefix).unwrap().to_owned()).collect()
-        })
-    }
-
-    fn last_credential(&self) -> String {
-        self.relay.seen(|seen| seen.credentials.last().cloned()).unwrap()
-    }
-}
-
-/// The program, until it is dropped: then it is killed.
-struct Listening(Child);
-
-impl Listening {
-    fn start(home: &Home) -> Self {
-        Self(signed_out(&home.relay, home.directory.path(), &["listen"]).spawn().unwrap())
-    }
-
-    /// Reads standard error until it says this.
-    async fn wait_for_line(&mut self, words: &'static str) {
-        let mut lines = BufReader::new(self.0.stderr.take().unwrap());
-        let reading = tokio::task::spawn_blocking(move || {
-            let mut line = String::new();
-            while !line.contains(words) {
-                line.clear();
-                assert!(lines.read_line(&mut line).unwrap() > 0, "{words} was never said");
-            }
-            lines.into_inner()
-        });
-        // Still open, so that nothing ends because nobody reads.
-        self.0.stderr = Some(within(reading).await.unwrap());
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-#[cfg(unix)]
-fn set_mode(path: &Path, mode: u32) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-#[cfg(not(unix))]
-fn set_mode(_path: &Path, _mode: u32) {}
 
 #[tokio::test]
 async fn less_than_five_minutes_are_refreshed_before_the_dial_and_more_are_not() {
@@ -270,6 +162,34 @@ async fn a_new_pair_is_stored_before_it_is_used() {
     );
 }
 
+/// Another process, or a person, has changed the sign-in since.
+#[tokio::test]
+async fn a_pair_that_was_not_stored_in_time_replaces_nothing_newer() {
+    for is_signed_out in [false, true] {
+        let home = Home::new(&credential_until("edge_1", in_seconds(-10))).await;
+        home.relay.plan_device(grant(&credential("edge_1"), "second"));
+        home.relay.push(&["s"]);
+        fs::create_dir(home.path("credentials.json.new")).unwrap();
+        let mut listen = Listening::start(&home);
+        listen.wait_for_line("can't be stored").await;
+        let newer = credential("edge_1");
+        match is_signed_out {
+            true => fs::remove_file(home.path("credentials.json")).unwrap(),
+            false => home.write(&newer, "third"),
+        }
+        fs::remove_dir(home.path("credentials.json.new")).unwrap();
+        if is_signed_out {
+            listen.wait_for_line("logout was run").await;
+            assert!(!home.path("credentials.json").exists());
+        } else {
+            within(home.relay.wait_for(|seen| !seen.dials.is_empty())).await;
+            assert_eq!(home.stored("refresh_token"), "third");
+            assert_eq!(home.last_credential(), format!("Bearer {newer}"));
+        }
+        assert_eq!(home.refreshes(), ["first"]);
+    }
+}
+
 #[tokio::test]
 async fn after_a_crash_between_answer_and_store_the_old_token_is_tried_again() {
     let home = Home::new(&credential_until("edge_1", in_seconds(-10))).await;
@@ -380,41 +300,6 @@ async fn handlers_see_no_credential() {
     assert!(stdout.contains("EDGERELAY_ATTEMPT=1"), "{stdout}{stderr}");
     let access = home.stored("access_token");
     assert!(!stdout.contains(&access) && !stderr.contains(&access), "{stdout}{stderr}");
-}
-
-#[tokio::test]
-async fn channels_have_cursors_of_their_own_and_are_asked_for() {
-    let relay = FakeRelay::start().await;
-    relay.push(&["s"; 2]);
-    let directory = tempfile::tempdir().unwrap();
-    let state = directory.path().join("state.db");
-    for flags in [&["--channel", "team:t", "--own", "include"][..], &[], &["--channel", "org"]] {
-        let recorder = Recorder::new();
-        let all = [flags, &["--exit-when-caught-up"]].concat();
-        Running::start(settings(&relay, &state, &all), recorder.clone()).exit().await;
-        assert_eq!(recorder.events().len(), 2, "{flags:?} starts from the beginning");
-    }
-    relay.seen(|seen| {
-        assert!(seen.dials[0].ends_with("&channel=team%3At&own=include"), "{:?}", seen.dials);
-        assert!(!seen.dials[1].contains("channel") && !seen.dials[1].contains("own"));
-        assert!(seen.dials[2].ends_with("&channel=org"));
-    });
-    let recorder = Recorder::new();
-    let flags = ["--channel", "team:t", "--exit-when-caught-up"];
-    Running::start(settings(&relay, &state, &flags), recorder.clone()).exit().await;
-    assert_eq!(recorder.events(), [], "it goes on where it was");
-}
-
-#[tokio::test]
-async fn an_export_asks_for_its_channel() {
-    let relay = FakeRelay::start().await;
-    let directory = tempfile::tempdir().unwrap();
-    let arguments = Arguments::parse(["edgerelay", "export", "--channel", "org"]).unwrap();
-    let settings = settings(&relay, &directory.path().join("state.db"), &["--channel", "org"]);
-    let export = ExportSettings::resolve(&arguments, &|_| None).unwrap();
-    export_to(&settings, &export, std::io::sink(), stream::empty()).await;
-    let asked = relay.seen(|seen| seen.others.first().cloned()).unwrap();
-    assert!(asked.starts_with("/events/segments?") && asked.ends_with("channel=org"), "{asked}");
 }
 
 #[tokio::test]

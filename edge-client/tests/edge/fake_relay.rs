@@ -1,6 +1,9 @@
 //! A relay of one stream on port 0. Each connection follows the next plan; without one, it serves
 //! everything and stays.
 
+mod plan;
+mod reader;
+
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -8,57 +11,25 @@ use std::{
     time::Duration,
 };
 
-use futures::FutureExt;
-use relay_schemas::{
-    Bye, ByeCode, ClientMessage, Cursor, ErrorCode, Gap, GapReason, Heartbeat, Open, Problem,
-    Report, UnixMillis, write_webhook_frame,
-};
+use relay_schemas::{ErrorCode, Problem, Report};
 use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::Notify,
-    time::{Interval, interval},
 };
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{Message, handshake::derive_accept_key, protocol::Role},
+    tungstenite::{handshake::derive_accept_key, protocol::Role},
 };
 
+pub(crate) use self::plan::Plan;
+use self::reader::Reader;
 use crate::{
-    events::{cursor, record},
+    events::record,
     http::{Answer, Request, respond},
-    stream_out::{Broken, Out},
+    stream_out::Out,
 };
-
-/// What happens to one connection.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Plan {
-    /// Answer with this instead of a stream.
-    pub(crate) refuse: Option<(ErrorCode, Option<u64>)>,
-    /// Answer with a page that is no relay's.
-    pub(crate) portal: bool,
-    /// Break the connection after so many frames, `open` included.
-    pub(crate) frames_max: Option<usize>,
-    /// Break it within the next frame, rather than before it.
-    pub(crate) mid_line: bool,
-    /// Instead of breaking it, say goodbye.
-    pub(crate) bye: Option<(ByeCode, u64)>,
-    /// Instead of breaking it, close it with this code (WebSocket only).
-    pub(crate) close: Option<u16>,
-    /// Instead of breaking it, say nothing more, and answer no ping.
-    pub(crate) silent: bool,
-    /// A gap frame comes first.
-    pub(crate) gap: bool,
-    /// This event is left out, but counted.
-    pub(crate) lose: Option<u64>,
-    /// A line that is no frame comes in place of this event.
-    pub(crate) garble: Option<u64>,
-    /// Serve from after this event, whatever was asked for.
-    pub(crate) from: Option<u64>,
-    /// This line comes after `open`.
-    pub(crate) extra: Option<String>,
-}
 
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -85,6 +56,8 @@ struct State {
     plans: VecDeque<Plan>,
     report_plans: VecDeque<(ErrorCode, Option<u64>)>,
     device_plans: VecDeque<Answer>,
+    /// A parameter that this relay is too old for.
+    unknown: Option<&'static str>,
     /// Only this credential is good, when there is one; others have expired.
     only: Option<String>,
     lines: Vec<String>,
@@ -112,6 +85,7 @@ impl FakeRelay {
                 plans: VecDeque::new(),
                 report_plans: VecDeque::new(),
                 device_plans: VecDeque::new(),
+                unknown: None,
                 only: None,
                 lines: Vec::new(),
                 seen: Seen::default(),
@@ -187,6 +161,11 @@ impl FakeRelay {
     /// From now on every other credential has expired.
     pub(crate) fn accept_only(&self, token: &str) {
         self.state().only = Some(format!("Bearer {token}"));
+    }
+
+    /// This relay is older than a parameter of streams.
+    pub(crate) fn refuse_parameter(&self, name: &'static str) {
+        self.state().unknown = Some(name);
     }
 
     /// Sends a line on every connection that is open.
@@ -304,6 +283,13 @@ impl FakeRelay {
     }
 
     async fn stream(self, mut stream: TcpStream, request: &Request, query: &str) {
+        let unknown = self.state().unknown;
+        if let Some(name) = unknown.filter(|name| query.contains(*name)) {
+            let problem = Problem::new(ErrorCode::ParameterUnknown, "unknown parameter");
+            let body = problem.with("parameter", name).to_json();
+            let answer = Answer { status: 400, retry_after_s: None, body };
+            return respond(&mut stream, &answer).await;
+        }
         let plan = self.state().plans.pop_front().unwrap_or_default();
         if let Some(refusal) = plan.refuse {
             return respond(&mut stream, &Answer::problem(refusal)).await;
@@ -340,176 +326,4 @@ fn reassigned() -> Answer {
     let problem = Problem::new(ErrorCode::EventReassigned, "another machine has it");
     let body = problem.with("assigned_to", "desktop").to_json();
     Answer { status: 409, retry_after_s: None, body }
-}
-
-/// One connection's place.
-struct Reader<'a> {
-    relay: &'a FakeRelay,
-    plan: Plan,
-    next: u64,
-    n: u64,
-    frames: usize,
-    lines: usize,
-    credit: Option<i64>,
-    heartbeats: Interval,
-}
-
-impl<'a> Reader<'a> {
-    fn new(relay: &'a FakeRelay, plan: Plan, query: &str, has_credit: bool) -> Self {
-        let state = relay.state();
-        let start = query.split('&').find_map(|pair| pair.split_once('='));
-        let tail = state.records.len() as u64;
-        let after = match start {
-            Some(("cursor", "earliest")) => state.trimmed,
-            Some(("cursor", text)) => text.parse::<Cursor>().unwrap().seq.get(),
-            Some(("since", "now")) => tail,
-            Some(("tail", count)) => tail.saturating_sub(count.parse().unwrap()),
-            other => panic!("no such start: {other:?}"),
-        };
-        let after = plan.from.unwrap_or(after);
-        Self {
-            relay,
-            plan,
-            next: after + 1,
-            n: 0,
-            frames: 0,
-            lines: state.lines.len(),
-            credit: has_credit.then_some(state.credit),
-            heartbeats: interval(Duration::from_secs(u64::from(state.heartbeat_s))),
-        }
-    }
-
-    async fn run(mut self, out: &mut Out) -> Result<(), Broken> {
-        let (open, gap) = {
-            let state = self.relay.state();
-            let requested = cursor(self.next - 1);
-            let oldest = cursor(state.trimmed);
-            let is_trimmed = self.next <= state.trimmed;
-            if is_trimmed {
-                self.next = state.trimmed + 1;
-            }
-            let open = Open {
-                cursor: cursor(self.next - 1),
-                epoch: requested.epoch,
-                oldest,
-                tail: cursor(state.records.len() as u64),
-                heartbeat_s: state.heartbeat_s,
-                credit: self.credit,
-                mode: None,
-                capacity: None,
-            };
-            let gap = Gap {
-                requested: requested.to_string(),
-                resumed_from: open.cursor,
-                oldest,
-                reason: GapReason::Trimmed,
-            };
-            (open, (is_trimmed || self.plan.gap).then_some(gap))
-        };
-        self.frame(out, &open.to_line()).await?;
-        if let Some(gap) = gap {
-            self.frame(out, &gap.to_line()).await?;
-        }
-        if let Some(line) = self.plan.extra.take() {
-            out.text(&line).await?;
-        }
-        loop {
-            let changed = self.relay.changed.notified();
-            while let Some(line) = self.next_extra() {
-                out.text(&line).await?;
-            }
-            while let Some(line) = self.next_line() {
-                let length = line.len() as i64;
-                self.frame(out, &line).await?;
-                self.credit = self.credit.map(|credit| credit - length);
-                self.relay.state().seen.events_sent += 1;
-                self.listen(out).await?;
-            }
-            tokio::select! {
-                () = changed => {}
-                message = out.message() => self.hear(out, message).await?,
-                _ = self.heartbeats.tick(), if !out.is_websocket() => {
-                    let tail = self.relay.state().records.len() as u64;
-                    let now = UnixMillis::new(1);
-                    let heartbeat = Heartbeat::new(cursor(self.next - 1), cursor(tail), self.n, now);
-                    self.frame(out, &heartbeat.to_line()).await?;
-                }
-            }
-        }
-    }
-
-    /// Takes what the client has said so far.
-    async fn listen(&mut self, out: &mut Out) -> Result<(), Broken> {
-        while let Some(message) = out.message().now_or_never() {
-            self.hear(out, message).await?;
-        }
-        Ok(())
-    }
-
-    async fn hear(&mut self, out: &mut Out, message: Option<Message>) -> Result<(), Broken> {
-        let Some(message) = message else { return Err(Broken) };
-        let Message::Text(text) = message else { return Ok(()) };
-        if text.as_str() == "ping" {
-            self.relay.state().seen.pings += 1;
-            return out.text("pong").await;
-        }
-        if let Ok(ClientMessage::Credit { bytes }) = serde_json::from_str(&text) {
-            self.credit = self.credit.map(|credit| credit + bytes);
-            self.relay.state().seen.bytes_granted += bytes;
-        }
-        Ok(())
-    }
-
-    fn next_extra(&mut self) -> Option<String> {
-        let line = self.relay.state().lines.get(self.lines).cloned()?;
-        self.lines += 1;
-        Some(line)
-    }
-
-    fn next_line(&mut self) -> Option<String> {
-        if self.credit.is_some_and(|credit| credit <= 0) {
-            return None;
-        }
-        let state = self.relay.state();
-        let record = state.records.get(usize::try_from(self.next).unwrap() - 1)?.clone();
-        drop(state);
-        let seq = self.next;
-        self.next += 1;
-        self.n += 1;
-        if self.plan.lose == Some(seq) {
-            return self.next_line();
-        }
-        let mut line = String::new();
-        write_webhook_frame(cursor(seq), self.n, &record, &mut line);
-        if self.plan.garble == Some(seq) {
-            line.truncate(line.len() - 1);
-        }
-        Some(line)
-    }
-
-    async fn frame(&mut self, out: &mut Out, line: &str) -> Result<(), Broken> {
-        if self.plan.frames_max == Some(self.frames) {
-            self.end(out, line).await;
-            return Err(Broken);
-        }
-        self.frames += 1;
-        out.text(line).await
-    }
-
-    async fn end(&mut self, out: &mut Out, line: &str) {
-        if self.plan.silent {
-            return std::future::pending().await;
-        }
-        if let Some((code, retry_after_ms)) = self.plan.bye {
-            let bye = Bye { code, retry_after_ms, cursor: cursor(self.next - 1) };
-            let _ = out.text(&bye.to_line()).await;
-            return out.close(code.close_code()).await;
-        }
-        if let Some(code) = self.plan.close {
-            return out.close(code).await;
-        }
-        if self.plan.mid_line {
-            out.part(line).await;
-        }
-    }
 }

@@ -34,16 +34,26 @@ pub(crate) fn credential(edge: &str) -> String {
     credential_until(edge, 4_000_000_000)
 }
 
+/// One that may do only this.
+pub(crate) fn credential_for(edge: &str, scopes: &[Scope]) -> String {
+    issue(edge, scopes, 4_000_000_000)
+}
+
 /// One that expires at this second. Each has another signature.
 pub(crate) fn credential_until(edge: &str, exp: u64) -> String {
+    issue(edge, &Scope::DEFAULT, exp)
+}
+
+fn issue(edge: &str, scopes: &[Scope], exp: u64) -> String {
     static ISSUED: AtomicU64 = AtomicU64::new(0);
     let claims = Claims {
         sub: edge.parse().unwrap(),
         org: "org-1".parse().unwrap(),
         user: "u-1".parse().unwrap(),
         name: None,
-        scopes: Scope::DEFAULT.to_vec(),
+        scopes: scopes.to_vec(),
         channels: Vec::new(),
+        generation: None,
         iat: ISSUED.fetch_add(1, Ordering::Relaxed),
         exp,
     };
@@ -52,7 +62,17 @@ pub(crate) fn credential_until(edge: &str, exp: u64) -> String {
 
 /// Settings for a client of this relay with this state.
 pub(crate) fn settings(relay: &FakeRelay, state: &Path, flags: &[&str]) -> Settings {
-    settings_with(relay, state, flags, ("EDGE_API_KEY", &credential("edge_1")))
+    settings_as(&credential("edge_1"), relay, state, flags)
+}
+
+/// The same with this credential.
+pub(crate) fn settings_as(
+    credential: &str,
+    relay: &FakeRelay,
+    state: &Path,
+    flags: &[&str],
+) -> Settings {
+    settings_with(relay, state, flags, ("EDGE_API_KEY", credential))
 }
 
 /// Settings for a client that has nothing but the sign-in in this directory.
@@ -62,7 +82,18 @@ pub(crate) fn signed_in(
     directory: &Path,
     flags: &[&str],
 ) -> Settings {
-    let flags = [flags, &["--credential-store", "file"]].concat();
+    signed_in_with("file", relay, state, directory, flags)
+}
+
+/// The same with the sign-in in this store.
+pub(crate) fn signed_in_with(
+    store: &str,
+    relay: &FakeRelay,
+    state: &Path,
+    directory: &Path,
+    flags: &[&str],
+) -> Settings {
+    let flags = [flags, &["--credential-store", store]].concat();
     settings_with(relay, state, &flags, ("XDG_CONFIG_HOME", directory.to_str().unwrap()))
 }
 

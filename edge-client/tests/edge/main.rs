@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by a panic that something is wrong")]
 
+mod assigned;
 mod backpressure;
+mod channels;
 mod config;
 mod credentials;
 mod endings;
@@ -15,13 +17,17 @@ mod fake_relay;
 mod handlers;
 mod harness;
 mod history_relay;
+mod home;
 mod http;
+mod keyring;
 mod local_server;
 mod outbox;
 mod program;
 mod progress;
 mod resume;
 mod script;
+mod session_assigned;
+mod session_bounds;
 mod session_model;
 mod session_script;
 mod session_stops;

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use edgerelay::{
-    Command, Fault, Input, OnFailure, Ordering, Outcome, Restored, RunSummary, Session,
-    SessionSettings, Start, Ticket,
+    Batch, Command, Dispatch, Event, Fault, Handled, Input, OnFailure, Ordering, Outcome, Restored,
+    RunSummary, Session, SessionSettings, Start, Ticket,
 };
-use relay_schemas::{Bye, ByeCode, Cursor, Heartbeat, Open, UnixMillis, write_webhook_frame};
+use relay_schemas::{
+    Bye, ByeCode, Cursor, Heartbeat, Open, ReportStatus, UnixMillis, write_attempt_frame,
+    write_webhook_frame,
+};
 
-use crate::events::{cursor, record};
+use crate::events::{cursor, event_id, record};
 
 pub(crate) const HEARTBEAT_S: u32 = 10;
 
@@ -17,6 +20,7 @@ pub(crate) fn settings() -> SessionSettings {
         start: Start::Earliest,
         ordering: Ordering::Stream,
         concurrency: 1,
+        capacity: None,
         attempts_max: Some(2),
         on_failure: OnFailure::Stop,
         reports: false,
@@ -106,6 +110,19 @@ pub(crate) fn open_line(from: Cursor, credit: Option<i64>) -> String {
     .to_line()
 }
 
+/// The first line where each event is given to one machine.
+pub(crate) fn open_line_of(mode: &str, from: Cursor) -> String {
+    let mode = format!(r#"{{"type":"open","mode":"{mode}","#);
+    open_line(from, None).replacen(r#"{"type":"open","#, &mode, 1)
+}
+
+/// An event that so many machines have been given.
+pub(crate) fn given_line(at: u64, n: u64, attempt: u32, seq: u64) -> String {
+    let mut line = String::new();
+    write_attempt_frame(cursor(at), n, attempt, &record(seq, "{}"), &mut line);
+    line
+}
+
 pub(crate) fn webhook_line(seq: u64, n: u64) -> String {
     webhook_line_with(seq, n, r#"{"agentSession":{"id":"s"}}"#)
 }
@@ -130,4 +147,29 @@ pub(crate) fn at(seq: u64) -> Restored {
 
 pub(crate) fn passing() -> Fault {
     Fault::passing("gone")
+}
+
+/// The one run among the commands.
+pub(crate) fn run(commands: &[Command]) -> (Ticket, Event, u32) {
+    let runs: Vec<_> = commands
+        .iter()
+        .filter_map(|command| match command {
+            Command::Run { ticket, event, attempt } => Some((*ticket, event.clone(), *attempt)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(runs.len(), 1, "{commands:?}");
+    runs[0].clone()
+}
+
+pub(crate) fn persisted(seq: u64, handled: &[u64], reports: &[(u64, ReportStatus)]) -> Command {
+    Command::Persist(Batch {
+        cursor: Some(cursor(seq)),
+        handled: handled.iter().map(|seq| Handled::well(event_id(*seq))).collect(),
+        dispatches: reports.iter().map(|(seq, status)| report(*seq, *status)).collect(),
+    })
+}
+
+pub(crate) fn report(seq: u64, status: ReportStatus) -> Dispatch {
+    Dispatch::Status(relay_schemas::Report::new(event_id(seq), status))
 }

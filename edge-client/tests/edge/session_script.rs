@@ -2,45 +2,20 @@
 //! the exact commands, move the time, assert again. No sockets, no clock.
 
 use edgerelay::{
-    Batch, Command, DialFrom, Dispatch, Event, Exit, Fault, Input, LinkState, Notice, OnFailure,
-    Ordering, Outcome, Refusal, RefusalKind, Restored, RunSummary, SessionSettings, Start, Ticket,
-    limits::{BYTES_HELD_MAX, DIAL_TIMEOUT_MS, EVENTS_HELD_MAX, WINDOW_EVENTS_MAX},
+    Batch, Command, DialFrom, Dispatch, Exit, Fault, Handled, Input, LinkState, Notice, OnFailure,
+    Outcome, Refusal, RefusalKind, Restored, RunSummary, SessionSettings, Start,
+    limits::DIAL_TIMEOUT_MS,
 };
-use relay_schemas::{ByeCode, Gap, GapReason, ReportStatus, write_attempt_frame};
+use relay_schemas::{ByeCode, Gap, GapReason, ReportStatus};
 use serde_json::json;
 
 use crate::{
-    events::{cursor, event_id, record},
+    events::{cursor, event_id},
     script::{
-        Script, at, bye_line, heartbeat_line, open_line, passing, settings, webhook_line,
-        webhook_line_with,
+        Script, at, bye_line, heartbeat_line, open_line, passing, persisted, run, settings,
+        webhook_line,
     },
 };
-
-/// The one run among the commands.
-fn run(commands: &[Command]) -> (Ticket, Event, u32) {
-    let runs: Vec<_> = commands
-        .iter()
-        .filter_map(|command| match command {
-            Command::Run { ticket, event, attempt } => Some((*ticket, event.clone(), *attempt)),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(runs.len(), 1, "{commands:?}");
-    runs[0].clone()
-}
-
-fn persisted(seq: u64, handled: &[u64], reports: &[(u64, ReportStatus)]) -> Command {
-    Command::Persist(Batch {
-        cursor: Some(cursor(seq)),
-        handled: handled.iter().map(|seq| event_id(*seq)).collect(),
-        dispatches: reports.iter().map(|(seq, status)| report(*seq, *status)).collect(),
-    })
-}
-
-fn report(seq: u64, status: ReportStatus) -> Dispatch {
-    Dispatch::Status(relay_schemas::Report::new(event_id(seq), status))
-}
 
 #[test]
 fn an_event_goes_from_the_line_to_the_handler_to_the_store() {
@@ -253,7 +228,7 @@ fn a_dial_in_the_same_process_goes_on_after_what_is_held() {
 
 #[test]
 fn an_event_that_was_handled_is_not_handled_again() {
-    let restored = Restored { cursor: Some(cursor(1)), handled: vec![event_id(2)] };
+    let restored = Restored { cursor: Some(cursor(1)), handled: vec![Handled::well(event_id(2))] };
     let mut script = Script::open(settings(), restored, false);
     assert_eq!(script.webhook(2), [persisted(2, &[], &[])]);
     assert_eq!(script.handled(), Some(cursor(2)));
@@ -312,48 +287,10 @@ fn a_failed_handler_can_be_passed_over() {
     let notice = Notice::Skipped { event: event_id(1), message: "no".into() };
     assert_eq!(commands[0], Command::Tell(notice));
     let Command::Persist(batch) = &commands[1] else { panic!("{commands:?}") };
-    assert_eq!((batch.cursor, batch.handled.as_slice()), (Some(cursor(1)), &[event_id(1)][..]));
-}
-
-/// Where each event is given to one machine, the relay hands out an event again with the furthest
-/// position, or with its own.
-#[test]
-fn an_older_event_that_comes_again_moves_no_cursor_back() {
-    let mut script = Script::open(settings(), at(9), false);
-    let (ticket, ..) = run(&script.webhook(10));
-    assert_eq!(script.finish(ticket, Outcome::Succeeded), [persisted(10, &[10], &[])]);
-    script.feed(Input::Persisted);
-    for (n, seq, at) in [(2, 4, 10), (3, 5, 5)] {
-        let mut line = String::new();
-        write_attempt_frame(cursor(at), n, 2, &record(seq, "{}"), &mut line);
-        let (ticket, event, _) = run(&script.line(&line));
-        assert_eq!(event.id(), event_id(seq));
-        assert_eq!(script.finish(ticket, Outcome::Succeeded), [persisted(10, &[seq], &[])]);
-        script.feed(Input::Persisted);
-    }
-    script.feed(Input::Disconnected(passing()));
-    assert_eq!(script.wake(), [Command::Dial(DialFrom::Cursor(cursor(10)))]);
-}
-
-#[test]
-fn an_event_that_was_given_up_here_is_new_when_this_machine_gets_it_again() {
-    let skip = SessionSettings { on_failure: OnFailure::Skip, attempts_max: Some(1), ..settings() };
-    let mut script = Script::open(skip, at(0), false);
-    let (ticket, ..) = run(&script.webhook(1));
-    script.finish(ticket, Outcome::Failed("no".into()));
-    script.feed(Input::Persisted);
-    let again = |n, attempt| {
-        let mut line = String::new();
-        write_attempt_frame(cursor(1), n, attempt, &record(1, "{}"), &mut line);
-        line
-    };
-    script.line(&again(2, 1));
-    assert_eq!(script.session.status(script.now).counters.duplicates, 1);
-    let (ticket, event, attempt) = run(&script.line(&again(3, 2)));
-    assert_eq!((event.id(), attempt), (event_id(1), 1));
-    script.finish(ticket, Outcome::Succeeded);
-    script.line(&again(4, 3));
-    assert_eq!(script.session.status(script.now).counters.duplicates, 2, "handled is handled");
+    assert_eq!(
+        (batch.cursor, batch.handled.as_slice()),
+        (Some(cursor(1)), &[Handled::given_up(event_id(1), 1)][..])
+    );
 }
 
 #[test]
@@ -482,63 +419,4 @@ fn catching_up_means_the_end_at_the_start() {
     let mut script = Script::open(caught_up, at(98), false);
     script.line(&heartbeat_line(100, 0));
     assert_eq!(script.feed(Input::Persisted), [Command::Exit(Exit::CaughtUp)]);
-}
-
-#[test]
-fn credit_follows_what_is_handled() {
-    let mut script = Script::open(settings(), at(0), true);
-    let mut granted = 0;
-    let mut handled = 0;
-    for seq in 1..=20 {
-        let line = webhook_line(seq, seq);
-        let (ticket, ..) = run(&script.line(&line));
-        handled += line.len() as i64;
-        let mut commands = script.finish(ticket, Outcome::Succeeded);
-        commands.extend(script.feed(Input::Persisted));
-        for command in commands {
-            if let Command::Grant { bytes } = command {
-                assert!(bytes >= 500, "half of the window of 1,000 at once");
-                granted += bytes;
-            }
-        }
-        assert!(granted <= handled && handled - granted < 500 + line.len() as i64);
-    }
-}
-
-#[test]
-fn reading_stops_at_each_bound_and_silence_then_means_nothing() {
-    let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(100_000));
-    for body in [r#"{"small":true}"#, &large] {
-        let mut script = Script::open(settings(), at(0), false);
-        let (mut seq, mut first) = (0, None);
-        while script.session.has_room() {
-            seq += 1;
-            let commands = script.line(&webhook_line_with(seq, seq, body));
-            first = first.or_else(|| Some(run(&commands).0));
-        }
-        let status = script.session.status(script.now);
-        assert!(status.events_held <= EVENTS_HELD_MAX);
-        assert!(status.bytes_held < BYTES_HELD_MAX + 101_000);
-        assert_eq!(script.pass(10 * 60_000), [], "a reader that does not read hears nothing");
-        script.finish(first.expect("an event runs"), Outcome::Succeeded);
-        assert!(script.session.has_room());
-        assert_eq!(script.pass(24_999), []);
-        assert_eq!(script.pass(1)[0], Command::Hangup);
-    }
-}
-
-#[test]
-fn one_event_that_does_not_finish_holds_the_window() {
-    let handed_over =
-        SessionSettings { ordering: Ordering::HandedOver, concurrency: 100, ..settings() };
-    let mut script = Script::open(handed_over, at(0), false);
-    script.webhook(1);
-    let mut seq = 1;
-    while script.session.has_room() {
-        seq += 1;
-        let (ticket, ..) = run(&script.webhook(seq));
-        script.finish(ticket, Outcome::Succeeded);
-    }
-    assert_eq!(seq, WINDOW_EVENTS_MAX as u64);
-    assert_eq!(script.handled(), Some(cursor(0)));
 }

@@ -1,14 +1,17 @@
 //! Goal: a crash between any two steps loses nothing and repeats only what was not stored. Method:
 //! open the file again after each step.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use edgerelay::{
-    Batch, Dispatch, Restored, Store, StoreError, StreamIdentity,
+    Batch, Dispatch, Handled, Restored, Store, StoreError, StreamIdentity,
     limits::{OUTBOX_REPORTS_MAX, RECENT_IDS_MAX},
 };
 use proptest::prelude::*;
-use relay_schemas::{EventId, ReportStatus};
+use relay_schemas::ReportStatus;
 
 use crate::{
     events::{cursor, event_id},
@@ -16,7 +19,21 @@ use crate::{
 };
 
 fn identity(edge: &str) -> StreamIdentity {
-    StreamIdentity { relay: "https://relay".into(), edge: edge.parse().unwrap(), channel: None }
+    StreamIdentity {
+        relay: "https://relay".into(),
+        organization: "org-1".parse().unwrap(),
+        user: "u-1".parse().unwrap(),
+        edge: edge.parse().unwrap(),
+        channel: None,
+    }
+}
+
+fn identity_of(user: &str) -> StreamIdentity {
+    StreamIdentity { user: user.parse().unwrap(), ..identity("edge_1") }
+}
+
+fn well(seq: u64) -> Handled {
+    Handled::well(event_id(seq))
 }
 
 fn report(seq: u64, status: ReportStatus) -> Dispatch {
@@ -30,17 +47,17 @@ fn what_is_committed_is_there_again_and_nothing_else() {
     assert_eq!(restored, Restored::default());
     let batch = Batch {
         cursor: Some(cursor(3)),
-        handled: vec![event_id(3), event_id(5)],
+        handled: vec![well(3), Handled::given_up(event_id(5), 2)],
         dispatches: vec![report(3, ReportStatus::Processing), report(3, ReportStatus::Completed)],
     };
     store.commit(&batch).unwrap();
     // A batch without a cursor leaves it.
-    store.commit(&Batch { handled: vec![event_id(6)], ..Batch::default() }).unwrap();
+    store.commit(&Batch { handled: vec![well(6)], ..Batch::default() }).unwrap();
     drop(store);
 
     let (mut store, restored) = Store::open(&path, &identity("edge_1")).unwrap();
     assert_eq!(restored.cursor, Some(cursor(3)));
-    assert_eq!(restored.handled, [3, 5, 6].map(event_id));
+    assert_eq!(restored.handled, [well(3), Handled::given_up(event_id(5), 2), well(6)]);
     let waiting = store.outbox(10).unwrap();
     let told: Vec<Dispatch> = waiting.iter().map(|waiting| waiting.dispatch.clone()).collect();
     assert_eq!(told, batch.dispatches);
@@ -59,25 +76,46 @@ fn what_is_committed_is_there_again_and_nothing_else() {
 }
 
 #[test]
-fn edges_and_relays_have_cursors_of_their_own() {
+fn people_organizations_relays_and_channels_have_cursors_of_their_own() {
     let (_directory, path) = state();
-    let other_relay = StreamIdentity { relay: "https://other".into(), ..identity("edge_1") };
-    let identities = [identity("edge_1"), identity("edge_2"), other_relay];
+    let identities = [
+        identity("edge_1"),
+        identity_of("u-2"),
+        StreamIdentity { organization: "org-2".parse().unwrap(), ..identity("edge_1") },
+        StreamIdentity { relay: "https://other".into(), ..identity("edge_1") },
+        StreamIdentity { channel: "org".parse().ok(), ..identity("edge_1") },
+    ];
     for (seq, identity) in (1..).zip(&identities) {
         let (mut store, restored) = Store::open(&path, identity).unwrap();
         assert_eq!(restored, Restored::default());
         let batch = Batch {
             cursor: Some(cursor(seq)),
-            handled: vec![event_id(seq)],
+            handled: vec![well(seq)],
             dispatches: vec![report(seq, ReportStatus::Completed)],
         };
         store.commit(&batch).unwrap();
     }
     for (seq, identity) in (1..).zip(&identities) {
         let (store, restored) = Store::open(&path, identity).unwrap();
-        assert_eq!((restored.cursor, restored.handled), (Some(cursor(seq)), vec![event_id(seq)]));
+        assert_eq!((restored.cursor, restored.handled), (Some(cursor(seq)), vec![well(seq)]));
         assert_eq!(store.outbox(10).unwrap().len(), 1);
     }
+}
+
+#[test]
+fn a_machine_that_its_person_signs_in_anew_goes_on_where_it_was() {
+    let (_directory, path) = state();
+    let (mut store, _) = Store::open(&path, &identity("edge_1")).unwrap();
+    let batch = Batch {
+        cursor: Some(cursor(3)),
+        handled: vec![well(5)],
+        dispatches: vec![report(3, ReportStatus::Completed)],
+    };
+    store.commit(&batch).unwrap();
+    drop(store);
+    let (store, restored) = Store::open(&path, &identity("edge_2")).unwrap();
+    assert_eq!((restored.cursor, restored.handled), (Some(cursor(3)), vec![well(5)]));
+    assert_eq!(store.outbox_length().unwrap(), 1, "what was to be told is told");
 }
 
 #[test]
@@ -110,6 +148,13 @@ fn foreign_files_are_left_alone() {
     assert!(matches!(refused, StoreError::Foreign(_)), "{refused}");
 }
 
+/// The same state in another file.
+fn copy_of(path: &Path) -> PathBuf {
+    let copy = path.with_extension("copy");
+    fs::copy(path, &copy).unwrap();
+    copy
+}
+
 /// As the version before channels and activities wrote it.
 #[test]
 fn the_state_of_an_earlier_version_goes_on() {
@@ -133,7 +178,13 @@ fn the_state_of_an_earlier_version_goes_on() {
         ))
         .unwrap();
     drop(earlier);
-    let (store, restored) = Store::open(&path, &identity("edge_1")).unwrap();
+    // Nobody inherits it but the person whose machine wrote it, on whichever machine then.
+    for other in [identity_of("u-2"), identity("edge_2")] {
+        let stranger = StreamIdentity { edge: "edge_2".parse().unwrap(), ..other };
+        assert_eq!(Store::open(&copy_of(&path), &stranger).unwrap().1, Restored::default());
+    }
+    drop(Store::open(&path, &identity("edge_1")).unwrap());
+    let (store, restored) = Store::open(&path, &identity("edge_3")).unwrap();
     assert_eq!(restored.cursor, Some(cursor(3)));
     let failed = relay_schemas::Report {
         error: Some("e".into()),
@@ -159,7 +210,7 @@ fn a_newer_state_is_not_touched() {
 #[test]
 fn the_outbox_and_the_handled_ids_are_bounded() {
     let (mut store, _) = Store::open_in_memory(&identity("edge_1")).unwrap();
-    let handled = (0..RECENT_IDS_MAX as u64 + 10).map(event_id).collect();
+    let handled = (0..RECENT_IDS_MAX as u64 + 10).map(well).collect();
     let reports: Vec<Dispatch> =
         (0..1_000).map(|seq| report(seq, ReportStatus::Completed)).collect();
     store.commit(&Batch { cursor: None, handled, dispatches: vec![] }).unwrap();
@@ -177,11 +228,11 @@ proptest! {
     #[test]
     fn the_newest_ids_are_restored(sizes in prop::collection::vec(0usize..4_000, 1..8)) {
         let (_directory, path) = state();
-        let mut model: Vec<EventId> = Vec::new();
+        let mut model: Vec<Handled> = Vec::new();
         for size in sizes {
             let (mut store, _) = Store::open(&path, &identity("edge_1")).unwrap();
             let first = model.len() as u64;
-            let handled: Vec<_> = (first..first + size as u64).map(event_id).collect();
+            let handled: Vec<_> = (first..first + size as u64).map(well).collect();
             model.extend(&handled);
             store.commit(&Batch { handled, ..Batch::default() }).unwrap();
             drop(store);

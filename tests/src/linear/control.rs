@@ -76,6 +76,11 @@ impl FakeLinear {
         })
     }
 
+    /// How many access tokens are good now, whosever they are.
+    pub fn good_tokens(&self) -> usize {
+        self.act(|state| state.authority.good_tokens(state.clock.now_ms()))
+    }
+
     /// Every request to `/graphql` and `/oauth/token` so far.
     pub fn requests(&self) -> Vec<RequestRecord> {
         self.act(|state| state.requests.clone())

@@ -100,6 +100,11 @@ impl Authority {
         self.grant(&token.grant).filter(|grant| good && !grant.revoked)
     }
 
+    /// How many access tokens stand for somebody.
+    pub(super) fn good_tokens(&self, now_ms: u64) -> usize {
+        self.access.iter().filter(|row| self.check(&row.text, now_ms).is_some()).count()
+    }
+
     /// A pair for a grant; only an access token, if it isn't to be renewed.
     pub(super) fn issue(
         &mut self,

@@ -153,6 +153,7 @@ impl World {
             name: Some(name.clone()),
             scopes: scopes.to_vec(),
             channels: shared.iter().map(|one| one.parse().unwrap()).collect(),
+            generation: None,
             iat: 0,
             exp: 0,
         };

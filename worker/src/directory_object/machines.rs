@@ -16,7 +16,7 @@ pub(crate) struct Rename {
     pub(crate) name: String,
 }
 
-/// `/machine/show`
+/// `/machine/show`, `/machine/told`
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Shown {
     pub(crate) edge: EdgeId,
@@ -27,7 +27,7 @@ pub(crate) struct Shown {
 pub(crate) struct MachineUsed {
     pub(crate) edge: EdgeId,
     /// Of the access token that was shown.
-    pub(crate) issued_at_s: u64,
+    pub(crate) generation: u64,
 }
 
 impl DirectoryObject {
@@ -56,14 +56,13 @@ impl DirectoryObject {
         let request: ApproveMachine = serde_json::from_str(body)?;
         self.forget_ended()?;
         let (now, edges) = (host::now(), self.edges()?);
-        let known = edges.iter().find(|edge| edge.id == request.edge);
-        let active = edges.iter().filter(|edge| edge.is_active(now)).count();
-        let edge = match relay_durable::approve(request, known, active, now) {
+        let is_new = edges.iter().all(|edge| edge.id != request.edge);
+        let edge = match relay_durable::approve(request, &edges, now) {
             Ok(edge) => edge,
             Err(problem) => return Ok(Err(problem)),
         };
         self.save(&edge)?;
-        metrics::add(Counter::MachineLogins, u64::from(known.is_none()));
+        metrics::add(Counter::MachineLogins, u64::from(is_new));
         Ok(respond::json(200, &edge))
     }
 
@@ -93,7 +92,17 @@ impl DirectoryObject {
     pub(super) fn machine_used(&self, body: &str) -> Outcome {
         let used: MachineUsed = serde_json::from_str(body)?;
         if let Some(mut edge) = self.edge(&used.edge)?
-            && edge.shown(used.issued_at_s, host::now())
+            && edge.shown(used.generation, host::now())
+        {
+            self.save(&edge)?;
+        }
+        Ok(respond::json(200, &json!({})))
+    }
+
+    pub(super) fn streams_told(&self, body: &str) -> Outcome {
+        let told: Shown = serde_json::from_str(body)?;
+        if let Some(mut edge) = self.edge(&told.edge)?
+            && edge.streams_told()
         {
             self.save(&edge)?;
         }

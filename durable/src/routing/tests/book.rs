@@ -43,6 +43,7 @@ impl Desk {
             expires_at: self.now + 1_000 * DAY,
             revoked_at: None,
             ended_by: None,
+            are_streams_told: false,
             machine: None,
         });
     }

@@ -79,8 +79,13 @@ fn in_process_rate() -> f64 {
 
 async fn sink() -> f64 {
     let directory = tempfile::tempdir().expect("a directory");
-    let edge = "edge_bench".parse().expect("an id");
-    let identity = StreamIdentity { relay: "memory".into(), edge, channel: None };
+    let identity = StreamIdentity {
+        relay: "memory".into(),
+        organization: "org_bench".parse().expect("an id"),
+        user: "user_bench".parse().expect("an id"),
+        edge: "edge_bench".parse().expect("an id"),
+        channel: None,
+    };
     let (store, restored) =
         Store::open(&directory.path().join("edge.db"), &identity).expect("opens");
     let keeper = Keeper::start(store).expect("starts");
@@ -88,6 +93,7 @@ async fn sink() -> f64 {
         start: Start::Earliest,
         ordering: Ordering::HandedOver,
         concurrency: 64,
+        capacity: None,
         attempts_max: Some(1),
         on_failure: OnFailure::Stop,
         reports: false,

@@ -1,0 +1,70 @@
+//! Goal: what is held and granted stays within its bounds. Method: scripts, as in `session_script`.
+
+use edgerelay::{
+    Command, Input, Ordering, Outcome, SessionSettings,
+    limits::{BYTES_HELD_MAX, EVENTS_HELD_MAX, WINDOW_EVENTS_MAX},
+};
+
+use crate::{
+    events::cursor,
+    script::{Script, at, run, settings, webhook_line, webhook_line_with},
+};
+
+#[test]
+fn credit_follows_what_is_handled() {
+    let mut script = Script::open(settings(), at(0), true);
+    let mut granted = 0;
+    let mut handled = 0;
+    for seq in 1..=20 {
+        let line = webhook_line(seq, seq);
+        let (ticket, ..) = run(&script.line(&line));
+        handled += line.len() as i64;
+        let mut commands = script.finish(ticket, Outcome::Succeeded);
+        commands.extend(script.feed(Input::Persisted));
+        for command in commands {
+            if let Command::Grant { bytes } = command {
+                assert!(bytes >= 500, "half of the window of 1,000 at once");
+                granted += bytes;
+            }
+        }
+        assert!(granted <= handled && handled - granted < 500 + line.len() as i64);
+    }
+}
+
+#[test]
+fn reading_stops_at_each_bound_and_silence_then_means_nothing() {
+    let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(100_000));
+    for body in [r#"{"small":true}"#, &large] {
+        let mut script = Script::open(settings(), at(0), false);
+        let (mut seq, mut first) = (0, None);
+        while script.session.has_room() {
+            seq += 1;
+            let commands = script.line(&webhook_line_with(seq, seq, body));
+            first = first.or_else(|| Some(run(&commands).0));
+        }
+        let status = script.session.status(script.now);
+        assert!(status.events_held <= EVENTS_HELD_MAX);
+        assert!(status.bytes_held < BYTES_HELD_MAX + 101_000);
+        assert_eq!(script.pass(10 * 60_000), [], "a reader that does not read hears nothing");
+        script.finish(first.expect("an event runs"), Outcome::Succeeded);
+        assert!(script.session.has_room());
+        assert_eq!(script.pass(24_999), []);
+        assert_eq!(script.pass(1)[0], Command::Hangup);
+    }
+}
+
+#[test]
+fn one_event_that_does_not_finish_holds_the_window() {
+    let handed_over =
+        SessionSettings { ordering: Ordering::HandedOver, concurrency: 100, ..settings() };
+    let mut script = Script::open(handed_over, at(0), false);
+    script.webhook(1);
+    let mut seq = 1;
+    while script.session.has_room() {
+        seq += 1;
+        let (ticket, ..) = run(&script.webhook(seq));
+        script.finish(ticket, Outcome::Succeeded);
+    }
+    assert_eq!(seq, WINDOW_EVENTS_MAX as u64);
+    assert_eq!(script.handled(), Some(cursor(0)));
+}
