@@ -111,6 +111,7 @@ fn the_limits_are_those_of_the_code() {
         ("credential's life, default", credential_days.into(), "days"),
         ("credential's life, greatest", credential_days_max.into(), "days"),
         ("edges of an organization", of_usize(limits::EDGES_PER_ORGANIZATION_MAX), "edges"),
+        ("machines of a person", of_usize(limits::MACHINES_PER_PERSON_MAX), "machines"),
         ("channels of an edge", of_usize(limits::CHANNELS_PER_EDGE_MAX), "channels"),
         ("edge's name", of_usize(limits::EDGE_NAME_LENGTH_MAX), "bytes"),
     ];

@@ -3,8 +3,8 @@
 
 use relay_durable::GivenUp;
 use relay_schemas::{
-    DeadLetter, OrganizationId, ReportCommand, ReportStatus, StoredBody,
-    limits::QUEUE_BODY_BYTES_MAX, oversize_body_key,
+    Abandoned, AnsweredIn, DeadLetter, OrganizationId, StoredBody, limits::QUEUE_BODY_BYTES_MAX,
+    oversize_body_key,
 };
 use serde_json::json;
 use worker::{Env, Error, Result};
@@ -15,9 +15,6 @@ use crate::{
     settings::Settings,
     webhook::send_text,
 };
-
-/// What people are told in the session.
-const NOBODY: &str = "no machine has finished it";
 
 /// Sends one. Its letter is named after the event, so that sending it twice is sending it once.
 pub(crate) async fn send(
@@ -31,18 +28,10 @@ pub(crate) async fn send(
         env.bucket("BUCKET")?.put(&key, body.as_bytes().to_vec()).execute().await?;
         message.stored_body = Some(StoredBody { key, bytes: body.len() });
     }
-    if let Some(edge) = silent {
-        let report = ReportCommand {
-            event: message.id,
-            kind: Some(kind),
-            edge,
-            status: ReportStatus::Failed,
-            message: None,
-            error: Some(NOBODY.into()),
-            duration_ms: None,
-            exit_code: None,
-        };
-        tell(env, organization, &report).await?;
+    if let Some(edge) = silent.filter(|_| AnsweredIn::of_kind(&kind).is_some()) {
+        let abandoned =
+            Abandoned { event: message.id, attempts, edge: Some(edge.name), error: None };
+        tell(env, organization, &abandoned).await?;
     }
     let id = message.id.to_string();
     let letter = DeadLetter::new(id.clone(), reason, attempts, message.received_at);
@@ -51,15 +40,11 @@ pub(crate) async fn send(
     Ok(())
 }
 
-/// As a machine's own report would be. It may be repeated.
-async fn tell(env: &Env, organization: &OrganizationId, report: &ReportCommand) -> Result<()> {
+/// May be repeated.
+async fn tell(env: &Env, organization: &OrganizationId, abandoned: &Abandoned) -> Result<()> {
     let failed = |problem: relay_schemas::Problem| Error::RustError(problem.to_string());
-    let settings = Settings::of(env).map_err(failed)?;
-    let is_addressed = report.kind.as_deref().is_some_and(|kind| {
-        kind.starts_with("AgentSessionEvent.") || kind.starts_with("AppUserNotification.")
-    });
-    if settings.linear.is_none() || !is_addressed {
+    if Settings::of(env).map_err(failed)?.linear.is_none() {
         return Ok(());
     }
-    installation_client::report(env, organization, report).await.map_err(failed)
+    installation_client::abandoned(env, organization, abandoned).await.map_err(failed)
 }

@@ -1,8 +1,8 @@
 //! Calls from the Worker to installations.
 
 use relay_schemas::{
-    ActivityCommand, ActivityReply, Announce, Announcement, GivenUpList, OrganizationId, Problem,
-    ReportCommand, Revoked, RevokedReply, ToldOfEnd,
+    Abandoned, ActivityCommand, ActivityReply, Announce, Announcement, GivenUpList, OrganizationId,
+    Problem, ReportCommand, Revoked, RevokedReply, ToldOfEnd,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use worker::Env;
@@ -27,6 +27,15 @@ pub(crate) async fn report(
     report: &ReportCommand,
 ) -> Outcome<()> {
     command(env, organization, "/report", report).await.map(ignored)
+}
+
+/// No machine has finished an event. May be repeated.
+pub(crate) async fn abandoned(
+    env: &Env,
+    organization: &OrganizationId,
+    abandoned: &Abandoned,
+) -> Outcome<()> {
+    command(env, organization, "/abandoned", abandoned).await.map(ignored)
 }
 
 /// What a machine wants shown. May be repeated if it has an id of its own.
