@@ -1,16 +1,16 @@
-use relay_schemas::{Activity, ActivityContent, is_uuid_v4};
+use relay_schemas::{Activity, EventId, Sha256Digest, is_uuid_v4};
 
 use crate::limits::ACTIVITY_LINE_BYTES_MAX;
 
-/// Reads a line that a handler wrote; `None` when it is no activity. An id that is no UUID v4 is left
-/// out: one is made for it.
+/// Reads a line that a handler wrote; `None` when it is no activity that the relay takes. An id that
+/// is no UUID v4 is left out: one is made for it.
 pub fn read_activity(line: &[u8]) -> Option<Activity> {
     if line.len() > ACTIVITY_LINE_BYTES_MAX {
         return None;
     }
     let mut activity: Activity = serde_json::from_slice(line).ok()?;
     activity.id = activity.id.filter(|id| is_uuid_v4(id));
-    says_something(&activity.content).then_some(activity)
+    activity.check().is_ok().then_some(activity)
 }
 
 /// With an id, so that it may be sent twice.
@@ -19,23 +19,29 @@ pub(crate) fn identified(mut activity: Activity) -> Activity {
     activity
 }
 
-fn says_something(content: &ActivityContent) -> bool {
-    let is_text = |text: &str| !text.trim().is_empty();
-    match content {
-        ActivityContent::Thought { body, .. }
-        | ActivityContent::Elicitation { body, .. }
-        | ActivityContent::Response { body }
-        | ActivityContent::Error { body } => is_text(body),
-        ActivityContent::Action { action, .. } => is_text(action),
-        ActivityContent::Plan { steps } => steps.iter().all(|step| is_text(&step.content)),
-        ActivityContent::Urls { urls } => urls.iter().all(|link| is_text(&link.label)),
-    }
+/// The same id whenever the run is repeated, so that what ends a turn ends it once: `ordinal` counts
+/// those that the run gave before, of whatever kind.
+pub(crate) fn derived_id(event: EventId, kind: &str, ordinal: u32) -> String {
+    let digest = Sha256Digest::of(&[
+        b"edgerelay-activity-1\0",
+        event.as_bytes(),
+        kind.as_bytes(),
+        b"\0",
+        &ordinal.to_be_bytes(),
+    ]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_bytes()[..16]);
+    as_uuid_v4(bytes)
 }
 
-fn uuid_v4() -> String {
+pub(crate) fn uuid_v4() -> String {
     let mut bytes = [0; 16];
     // Only fails where the system has no randomness at all, and then TLS has none either.
     getrandom::fill(&mut bytes).expect("the system has randomness");
+    as_uuid_v4(bytes)
+}
+
+fn as_uuid_v4(mut bytes: [u8; 16]) -> String {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -45,6 +51,7 @@ fn uuid_v4() -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use relay_schemas::limits::ACTIVITY_OPTIONS_MAX;
 
     use super::*;
 
@@ -83,9 +90,13 @@ mod tests {
             r#"{"type":"thought","body":" "}"#,
             r#"{"type":"novel","body":"b"}"#,
             r#"{"type":"plan","steps":[{"content":"c","status":"soon"}]}"#,
+            r#"{"type":"elicitation","body":"b","options":[{"value":""}]}"#,
+            r#"{"type":"urls","urls":[{"label":"l","url":"http://x"}]}"#,
         ] {
             check(line, None);
         }
+        let options = vec![r#"{"value":"a"}"#; ACTIVITY_OPTIONS_MAX + 1].join(",");
+        check(&format!(r#"{{"type":"elicitation","body":"b","options":[{options}]}}"#), None);
         let long = format!(r#"{{"type":"thought","body":"{}"}}"#, "x".repeat(16 * 1024));
         check(&long, None);
     }
@@ -95,6 +106,17 @@ mod tests {
         let made: Vec<String> = (0..100).map(|_| uuid_v4()).collect();
         assert!(made.iter().all(|id| is_uuid_v4(id)), "{made:?}");
         assert!(made.iter().enumerate().all(|(at, id)| !made[..at].contains(id)));
+    }
+
+    #[test]
+    fn a_derived_id_is_version_4_and_the_same_for_the_same() {
+        let event = EventId::from_bytes([7; 16]);
+        let id = derived_id(event, "response", 0);
+        assert_eq!(id, "ef5791e5-2d29-4f97-9af9-eb80023263cd");
+        assert!(is_uuid_v4(&id));
+        assert_ne!(id, derived_id(event, "response", 1));
+        assert_ne!(id, derived_id(event, "error", 0));
+        assert_ne!(id, derived_id(EventId::from_bytes([8; 16]), "response", 0));
     }
 
     proptest! {

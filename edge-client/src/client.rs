@@ -152,7 +152,7 @@ impl<C: Connector, H: Handler> Client<C, H> {
             let wake_at = self.clock.now() + TICK_MS;
             let wake_at = self.session.poll_timeout().map_or(wake_at, |at| at.min(wake_at));
             let wake_at = self.clock.instant(wake_at);
-            let has_room = self.session.has_room();
+            let may_read = self.session.may_read();
             // In the order of what must not wait: 1 ending, 2 what frees room, 3 questions,
             // 4 what needs room, 5 time.
             let input = tokio::select! {
@@ -168,7 +168,7 @@ impl<C: Connector, H: Handler> Client<C, H> {
                     None => Input::StateFailed("its thread has ended".into()),
                 }),
                 Some(control) = self.controls.recv() => self.handle_control(control),
-                event = next_event(&mut self.slot, &mut self.inbox, has_room) => {
+                event = next_event(&mut self.slot, &mut self.inbox, may_read) => {
                     self.handle_slot(event)
                 }
                 () = sleep_until(wake_at) => Some(self.tick()),
@@ -188,7 +188,7 @@ impl<C: Connector, H: Handler> Client<C, H> {
     fn feed_waiting(&mut self) -> bool {
         let input = if let Ok(said) = self.said.1.try_recv() {
             said
-        } else if !self.session.has_room() {
+        } else if !self.session.may_read() {
             return false;
         } else {
             match self.inbox.pop_front() {
@@ -284,14 +284,14 @@ impl<C: Connector, H: Handler> Client<C, H> {
 async fn next_event<C: Connection>(
     slot: &mut Slot<C>,
     inbox: &mut VecDeque<Received>,
-    has_room: bool,
+    may_read: bool,
 ) -> SlotEvent<C> {
     match slot {
         Slot::Dialing(dial) => match dial.await {
             Ok(connection) => SlotEvent::Connected(connection),
             Err(fault) => SlotEvent::Disconnected(fault),
         },
-        Slot::Up(connection) if has_room => match connection.receive(inbox).await {
+        Slot::Up(connection) if may_read => match connection.receive(inbox).await {
             Ok(()) => SlotEvent::Received,
             Err(fault) => SlotEvent::Disconnected(fault),
         },

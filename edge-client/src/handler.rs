@@ -8,6 +8,8 @@ mod process;
 mod progress;
 mod run;
 mod stdout;
+mod tee;
+mod variables;
 
 use std::future::Future;
 
@@ -57,7 +59,8 @@ impl Completion {
         self.ticket
     }
 
-    /// Shows something in the agent session of the event.
+    /// Shows something in the agent session of the event. Where there is none, only what ends the
+    /// turn is of use: its text becomes that of the report.
     pub fn progress(&self, activity: Activity) {
         self.teller().tell(activity);
     }
@@ -91,9 +94,13 @@ pub(crate) struct Teller {
 }
 
 impl Teller {
-    /// The activity gets its id here, before it is stored, so that a repetition is known.
+    /// The activity gets its id before it is stored, so that a repetition is known: here, unless it
+    /// ends the turn, which the session counts.
     pub(crate) fn tell(&self, activity: Activity) {
-        let activity = crate::activity::identified(activity);
+        let activity = match activity.content.ends_turn() {
+            true => activity,
+            false => crate::activity::identified(activity),
+        };
         let _ = self.inputs.send(Input::Progress { ticket: self.ticket, activity });
     }
 }

@@ -9,24 +9,30 @@ use relay_schemas::limits::{
 /// the greatest body, and its head (id, headers) fits 256 KiB.
 pub const LINE_BYTES_MAX: usize = 2 * BODY_BYTES_MAX + 256 * 1024;
 
-/// Events that are received and not yet handled. Beyond it, reading stops. One more line may come,
-/// never a second: lines are taken one by one.
+/// Events that are received and not yet handled. Beyond it, reading stops: one more line may come,
+/// never a second, because lines are taken one by one. On a WebSocket reading goes on, without a
+/// grant: the relay's credit (256 KiB) may still come, and nothing is dialed.
 pub const EVENTS_HELD_MAX: usize = 4_096;
 
 /// Bytes of the lines that are received and not yet handled. Beyond it, reading stops; the line
-/// that crosses the bound is kept. On a WebSocket the relay's credit (256 KiB) stops it earlier.
+/// that crosses the bound is kept. On a WebSocket the credit of one connection may come on top.
 pub const BYTES_HELD_MAX: usize = 1024 * 1024;
 
 /// Events after the stored cursor, handled ones included. When one event holds the cursor back,
-/// reading stops here, so that [`RECENT_IDS_MAX`] still knows every handled one after a restart.
+/// reading stops here, so that [`RECENT_IDS_MAX`] still knows every handled one after a restart; on
+/// a WebSocket after what the credit lets through, a thousand at most: a frame has 250 bytes.
 pub const WINDOW_EVENTS_MAX: usize = 8_192;
 
 /// Event ids that are remembered, in memory and on disk: 16 bytes each.
 pub const RECENT_IDS_MAX: usize = 10_000;
 
-/// Status reports that wait for the relay. The oldest go first: at two for each event this is
-/// days of work during which the relay took events' reading but no report.
+/// Reports and activities that wait for the relay. Activities go first, then reports, each the
+/// oldest first: at two reports for each event this is days of work during which the relay took
+/// events' reading but no report.
 pub const OUTBOX_REPORTS_MAX: usize = 100_000;
+
+/// How many of them go at once, so that the outbox is not looked through for each.
+pub const OUTBOX_EVICTED: usize = 1_000;
 
 /// Status reports that travel at the same time; those of one event never do.
 pub const REPORTS_IN_FLIGHT_MAX: usize = 8;

@@ -11,11 +11,12 @@ use crate::{
     clock::wall,
     config::{HandlerSettings, Settings, Source},
     connection::{HttpConnector, StreamRequest, Transport},
+    courier::Courier,
     fault::Exit,
     handler::{ExecHandler, ForwardHandler, Handler, WriteHandler},
     local_server::{self, LocalState},
     relay::{self, Relay},
-    reporter::{Reassigned, Reporter},
+    reporter::Reporter,
     session::{Restored, SessionSettings, Start},
     store::{Keeper, KeeperThread, Store, StoreError, StreamIdentity},
 };
@@ -78,8 +79,9 @@ pub async fn listen(
             listen_with(settings, WriteHandler::new(io::stdout())?, shutdown).await
         }
         HandlerSettings::Exec(exec) => {
-            let shows_progress = settings.activities.value;
-            listen_with(settings, ExecHandler::new(exec, shows_progress), shutdown).await
+            // Also where nothing can be shown: what ends the turn then becomes the report's message.
+            let takes_progress = settings.activities.value;
+            listen_with(settings, ExecHandler::new(exec, takes_progress), shutdown).await
         }
         HandlerSettings::Forward(forward) => {
             listen_with(settings, ForwardHandler::new(forward)?, shutdown).await
@@ -96,7 +98,7 @@ pub async fn listen_with<H: Handler>(
     let relay = Relay::new(&settings.relay.value);
     let access = Access::open(&settings).await?;
     let credential = access.credential();
-    let http = relay::http(&settings, &access)?;
+    let (http, courier) = (relay::http(&settings, &access)?, Courier::new(&settings, &access)?);
     let edge = credential.claims().sub.clone();
     let (keeper, keeper_thread, restored) =
         open_state(&settings, &relay, credential.claims()).await?;
@@ -106,7 +108,7 @@ pub async fn listen_with<H: Handler>(
     let (client, handle) = Client::new(
         session_settings,
         restored,
-        HttpConnector::new(http.clone(), request),
+        HttpConnector::new(http, request),
         handler,
         (keeper.clone(), keeper_thread),
     );
@@ -123,7 +125,7 @@ pub async fn listen_with<H: Handler>(
     }
     beside.spawn(pass_on(shutdown, handle.clone()));
     let (finish, finishing) = watch::channel(false);
-    let reporter = Reporter { http, relay, keeper, reassigned: Reassigned::default() };
+    let reporter = Reporter::new(courier, keeper);
     let mut reports = JoinSet::new();
     reports.spawn(reporter.run(handle, finishing));
     let (exit, keeper_thread) = client.run(std::future::pending()).await;

@@ -6,8 +6,8 @@ use std::{
 };
 
 use edgerelay::{
-    Arguments, CommandError, Ending, ExportSettings, LogLevel, LoginOrder, Order, Said, Settings,
-    check, export, listen, login, logout, shutdown_signals, tell, whoami,
+    Arguments, CommandError, Dispatch, Ending, ExportSettings, LogLevel, LoginOrder, Order, Said,
+    Settings, check, export, listen, login, logout, shutdown_signals, tell, whoami,
 };
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -44,7 +44,7 @@ async fn run(arguments: &Arguments, settings: Settings) -> ExitCode {
         Order::Login(order) => run_login(&settings, order, is_json).await,
         Order::Logout => say(logout(&settings).await, is_json),
         Order::WhoAmI => say(whoami(&settings).await, is_json),
-        Order::Tell(dispatch) => say(tell(&settings, dispatch.clone()).await, is_json),
+        Order::Tell(dispatch) => run_tell(&settings, dispatch, is_json).await,
     }
 }
 
@@ -69,6 +69,15 @@ fn say(result: Result<Said, CommandError>, is_json: bool) -> ExitCode {
         Err(error) => return fail(error.code(), &error),
     }
     ExitCode::SUCCESS
+}
+
+/// Says nothing without being asked: what a handler prints last is the message of its report.
+async fn run_tell(settings: &Settings, dispatch: &Dispatch, is_json: bool) -> ExitCode {
+    match tell(settings, dispatch.clone()).await {
+        Ok(said) if is_json => say(Ok(said), is_json),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => fail(error.code(), &error),
+    }
 }
 
 async fn run_listen(settings: Settings) -> ExitCode {

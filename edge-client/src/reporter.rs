@@ -1,5 +1,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
+    mem,
     time::Duration,
 };
 
@@ -9,52 +10,43 @@ use tokio::{sync::watch, time::sleep};
 use tracing::{debug, error, warn};
 
 use crate::{
-    access::Http,
     client::ClientHandle,
-    connection::Answer,
-    dispatch::Dispatch,
+    courier::{Courier, Delivery},
     fault::Fault,
     limits::{DIAL_BACKOFF_BASE_MS, DIAL_BACKOFF_CAP_MS, REPORTS_IN_FLIGHT_MAX, REPORTS_PAGE},
-    relay::Relay,
     session::Backoff,
     store::{Keeper, StoreError, Waiting},
 };
-
-/// How long the relay may take for one report.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Sends the outbox: each entry at least once, those of one event in order. An entry leaves the
 /// outbox only after the relay has answered, so one whose answer is lost goes twice.
 #[derive(Debug)]
 pub(crate) struct Reporter {
-    pub(crate) http: Http,
-    pub(crate) relay: Relay,
-    pub(crate) keeper: Keeper,
-    pub(crate) reassigned: Reassigned,
+    courier: Courier,
+    keeper: Keeper,
+    reassigned: Reassigned,
+    is_unshown_told: bool,
 }
 
 /// Events that another machine has now, so that one warning is said about each. Bounded: the
 /// oldest are forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct Reassigned(VecDeque<EventId>);
+struct Reassigned(VecDeque<EventId>);
 
 #[derive(Default)]
 struct Delivered {
     done: Vec<i64>,
     reassigned: Vec<(EventId, Option<String>)>,
+    /// Why no activity is taken, in the relay's words.
+    unshown: Option<String>,
     fault: Option<Fault>,
 }
 
-pub(crate) enum Delivery {
-    Taken,
-    /// The relay's words.
-    Useless(String),
-    /// Who has the event now.
-    Reassigned(Option<String>),
-    Failed(Fault),
-}
-
 impl Reporter {
+    pub(crate) fn new(courier: Courier, keeper: Keeper) -> Self {
+        Self { courier, keeper, reassigned: Reassigned::default(), is_unshown_told: false }
+    }
+
     /// Runs until `finish` is true and nothing waits any more, or the relay refuses for good.
     pub(crate) async fn run(mut self, handle: ClientHandle, mut finish: watch::Receiver<bool>) {
         let mut backoff = Backoff::new(DIAL_BACKOFF_BASE_MS, DIAL_BACKOFF_CAP_MS);
@@ -107,12 +99,18 @@ impl Reporter {
             .fold(Delivered::default(), |mut all, one| async move {
                 all.done.extend(one.done);
                 all.reassigned.extend(one.reassigned);
+                all.unshown = all.unshown.or(one.unshown);
                 all.fault = worse(all.fault, one.fault);
                 all
             })
             .await;
         for (event, owner) in &delivered.reassigned {
             self.reassigned.tell(*event, owner.as_deref());
+        }
+        if let Some(words) = &delivered.unshown
+            && !mem::replace(&mut self.is_unshown_told, true)
+        {
+            warn!("nothing that handlers show reaches Linear: {words}");
         }
         self.keeper.forget_waiting(delivered.done.clone()).await?;
         Ok(Some(delivered))
@@ -122,11 +120,12 @@ impl Reporter {
         let mut delivered = Delivered::default();
         for Waiting { number, dispatch } in entries {
             let event = dispatch.event_id();
-            match deliver(&self.http, &self.relay, &dispatch).await {
+            match self.courier.deliver(&dispatch).await {
                 Delivery::Taken => debug!("reported {event} {}", dispatch.kind()),
                 Delivery::Useless(words) => {
                     warn!("the relay does not take a report about {event}: {words}");
                 }
+                Delivery::Unshown(words) => delivered.unshown = Some(words),
                 Delivery::Reassigned(owner) => delivered.reassigned.push((event, owner)),
                 Delivery::Failed(fault) => {
                     delivered.fault = Some(fault);
@@ -136,28 +135,6 @@ impl Reporter {
             delivered.done.push(number);
         }
         delivered
-    }
-}
-
-/// Posts one.
-pub(crate) async fn deliver(http: &Http, relay: &Relay, dispatch: &Dispatch) -> Delivery {
-    let request = http.post(relay.route(dispatch.path())).timeout(ANSWER_TIMEOUT);
-    let request = match dispatch {
-        Dispatch::Status(report) => request.json(report),
-        Dispatch::Activity(report) => request.json(report),
-    };
-    let response = match http.send(request).await {
-        Ok(response) if response.status().is_success() => return Delivery::Taken,
-        Ok(response) => response,
-        Err(fault) => return Delivery::Failed(fault),
-    };
-    let answer = Answer::read(response).await;
-    if let Some(owner) = answer.reassigned_to() {
-        return Delivery::Reassigned(owner);
-    }
-    match answer.final_words() {
-        Some(words) => Delivery::Useless(words),
-        None => Delivery::Failed(answer.fault()),
     }
 }
 

@@ -19,6 +19,7 @@ mod settings;
 mod status;
 mod stops;
 mod watchdog;
+mod words;
 
 use std::collections::VecDeque;
 
@@ -132,7 +133,13 @@ impl Session {
         self.commands.pop_front()
     }
 
-    /// Whether another line may be fed in. While it may not, the connection is not to be read.
+    /// Whether another line may be fed in. While it may not, the connection is not to be read. A
+    /// stop comes on the same connection as events: where credit bounds what comes, it is read on.
+    pub fn may_read(&self) -> bool {
+        self.has_room() || self.link.is_duplex() && self.credit.is_in_force()
+    }
+
+    /// Whether more events are wanted.
     pub fn has_room(&self) -> bool {
         self.ending.is_none()
             && self.lanes.jobs() < EVENTS_HELD_MAX

@@ -16,7 +16,7 @@ pub use self::{
 };
 use crate::{
     dispatch::Dispatch,
-    limits::{OUTBOX_REPORTS_MAX, RECENT_IDS_MAX},
+    limits::{OUTBOX_EVICTED, OUTBOX_REPORTS_MAX, RECENT_IDS_MAX},
     session::{Batch, Handled, Restored},
 };
 
@@ -226,12 +226,24 @@ fn insert_dispatches(
         let text = serde_json::to_string(dispatch).expect("plain fields serialise");
         statement.execute(params![stream, text])?;
     }
+    bound_outbox(transaction, stream)
+}
+
+/// What a handler has shown goes before what became of an event.
+fn bound_outbox(transaction: &Transaction<'_>, stream: i64) -> Result<(), StoreError> {
+    let length: i64 = transaction
+        .prepare_cached("SELECT count(*) FROM outbox WHERE stream = ?1")?
+        .query_row([stream], |row| row.get(0))?;
+    let excess = length - OUTBOX_REPORTS_MAX as i64;
+    if excess <= 0 {
+        return Ok(());
+    }
     transaction
         .prepare_cached(
-            "DELETE FROM outbox WHERE stream = ?1 AND number <= (
+            "DELETE FROM outbox WHERE number IN (
                SELECT number FROM outbox WHERE stream = ?1
-               ORDER BY number DESC LIMIT 1 OFFSET ?2)",
+               ORDER BY json_type(report, '$.activity') IS NULL, number LIMIT ?2)",
         )?
-        .execute(params![stream, OUTBOX_REPORTS_MAX as i64])?;
+        .execute(params![stream, excess + OUTBOX_EVICTED as i64])?;
     Ok(())
 }

@@ -2,15 +2,16 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::sleep;
+use tracing::warn;
 
 use crate::{
     access::Access,
     config::Settings,
+    courier::{Courier, Delivery},
     dispatch::Dispatch,
     fault::Fault,
     limits::{DIAL_BACKOFF_BASE_MS, TELL_ATTEMPTS_MAX, TELL_WAIT_CAP_MS},
-    relay::{self, Relay},
-    reporter::{Delivery, deliver},
+    report_marker,
     session::Backoff,
     sign_in::{CommandError, Said},
 };
@@ -18,9 +19,8 @@ use crate::{
 /// Tells the relay one thing about an event, and waits until it has taken it. Tried a few times:
 /// an activity has an id, and a status may be told twice.
 pub async fn tell(settings: &Settings, dispatch: Dispatch) -> Result<Said, CommandError> {
-    let relay = Relay::new(&settings.relay.value);
     let access = Access::open(settings).await?;
-    let http = relay::http(settings, &access)?;
+    let courier = Courier::new(settings, &access)?;
     let mut backoff = Backoff::new(DIAL_BACKOFF_BASE_MS, TELL_WAIT_CAP_MS);
     let mut random = fastrand::Rng::new();
     let dispatch = match dispatch {
@@ -31,9 +31,14 @@ pub async fn tell(settings: &Settings, dispatch: Dispatch) -> Result<Said, Comma
         dispatch @ Dispatch::Status(_) => dispatch,
     };
     let result = loop {
-        let (message, asked_ms) = match deliver(&http, &relay, &dispatch).await {
-            Delivery::Taken => break Ok(said(&dispatch)),
-            Delivery::Useless(words) => break Err(Fault::request(words).into()),
+        let (message, asked_ms) = match courier.deliver(&dispatch).await {
+            Delivery::Taken => {
+                mark(&dispatch);
+                break Ok(said(&dispatch));
+            }
+            Delivery::Useless(words) | Delivery::Unshown(words) => {
+                break Err(Fault::request(words).into());
+            }
             Delivery::Reassigned(owner) => {
                 let owner = owner.unwrap_or_else(|| "another machine".into());
                 break Err(CommandError::Reassigned(owner));
@@ -51,6 +56,14 @@ pub async fn tell(settings: &Settings, dispatch: Dispatch) -> Result<Said, Comma
     };
     access.settled().await;
     result
+}
+
+/// In a handler, whose client then has nothing to add.
+fn mark(dispatch: &Dispatch) {
+    let Dispatch::Status(report) = dispatch else { return };
+    if let Err(error) = report_marker::set(report.event_id, report.status) {
+        warn!("the report of the client's own follows: {error}");
+    }
 }
 
 fn said(dispatch: &Dispatch) -> Said {

@@ -146,7 +146,8 @@ impl ActivityRequest {
 }
 
 impl Activity {
-    fn check(&self) -> Result<(), Problem> {
+    /// Says what Linear would not take of it.
+    pub fn check(&self) -> Result<(), Problem> {
         if self.id.as_deref().is_some_and(|id| !is_uuid_v4(id)) {
             return Err(invalid("id must be a UUID of version 4, in lower case"));
         }

@@ -8,7 +8,7 @@ use relay_durable::samples::{
     agent_session_created, agent_session_prompted, sized_body, unrouted_samples,
 };
 use relay_schemas::ErrorCode;
-use relay_tests::{Answer, EnrolledEdge, Relay, RelayOptions, now_ms, until};
+use relay_tests::{Answer, ClientProcess, EnrolledEdge, Relay, RelayOptions, now_ms, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -220,6 +220,36 @@ async fn a_team_channel_gets_what_is_about_the_team() {
         decisions.into_iter().map(|(_, channels, reason)| (channels, reason)).collect();
     assert!(found.contains(&of("user:bob team:team-t", "assignee")));
     assert!(found.contains(&of("team:team-t", "team unrouted")));
+}
+
+/// What the real client says of an event of a team's is kept with it there.
+#[tokio::test]
+async fn a_machine_that_reads_a_team_reports_on_its_events() {
+    const ORGANIZATION: &str = "org-team-reports";
+    let relay = Relay::start().await;
+    let request = json!({
+        "organization": ORGANIZATION, "user": "ann", "channels": ["team:team-t"],
+    });
+    let ann: EnrolledEdge = relay.enrol_with(request).await;
+    deliver(&relay, &nobodys(ORGANIZATION, 1)).await;
+    relay.wait_for_length("org-team-reports/team:team-t", 1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("edge.db");
+    let arguments = ["--channel", "team:team-t", "--exec", "echo Seen."];
+    let client = ClientProcess::listen(&relay, &ann, &state, &arguments);
+    let page = relay.as_edge(&ann, Method::GET, "/events?channel=team:team-t");
+    let id = Answer::to(page).await.ok()["events"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/events/{id}?channel=team:team-t");
+    let told = until("both reports", async || {
+        let event = Answer::to(relay.as_edge(&ann, Method::GET, &path)).await.ok();
+        let reports = event["reports"].as_array()?.iter();
+        let told: Vec<_> =
+            reports.map(|report| json!([report["status"], report["message"]])).collect();
+        (told.len() == 2).then_some(told)
+    })
+    .await;
+    assert_eq!(told, [json!(["processing", null]), json!(["completed", "Seen."])]);
+    client.kill().await;
 }
 
 /// The second delivery is decided under other circumstances, and has its place already.

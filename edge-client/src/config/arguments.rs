@@ -3,7 +3,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::{
-    keys::{EXPORT_KEYS, KEYS, Key},
+    keys::{CHANNEL, EXPORT_KEYS, KEYS, Key},
     orders,
 };
 use crate::{dispatch::Dispatch, sign_in::LoginOrder};
@@ -98,6 +98,20 @@ impl Arguments {
         command().try_get_matches_from(arguments).and_then(|matches| Self::of(&matches))
     }
 
+    /// Whether what a variable says is meant for this order. In a handler's environment some that
+    /// are settings of the client say something about the event.
+    pub(super) fn heeds(&self, variable: &str) -> bool {
+        match self.order {
+            Order::Tell(_) => tell_keys().any(|key| key.environment == variable),
+            Order::Listen
+            | Order::Export
+            | Order::Check
+            | Order::Login(_)
+            | Order::Logout
+            | Order::WhoAmI => true,
+        }
+    }
+
     fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let (name, matches) = matches.subcommand().expect("clap demands a subcommand");
         let order = match name {
@@ -117,9 +131,8 @@ impl Arguments {
         let keys: Vec<&Key> = match order {
             Order::Listen | Order::Check => KEYS.to_vec(),
             Order::Export => export_keys().collect(),
-            Order::Login(_) | Order::Logout | Order::WhoAmI | Order::Tell(_) => {
-                command_keys().collect()
-            }
+            Order::Login(_) | Order::Logout | Order::WhoAmI => command_keys().collect(),
+            Order::Tell(_) => tell_keys().collect(),
         };
         let flags = keys.into_iter().filter_map(|key| {
             let values: Vec<&str> =
@@ -161,11 +174,11 @@ fn command() -> Command {
             with_settings(listen, KEYS.iter().copied()),
             with_settings(export, export_keys()),
             with_settings(check, KEYS.iter().copied()),
-            plain(orders::login_command()),
-            plain(orders::logout_command()),
-            plain(orders::whoami_command()),
-            plain(orders::status_command()),
-            plain(orders::activity_command()),
+            plain(orders::login_command(), command_keys()),
+            plain(orders::logout_command(), command_keys()),
+            plain(orders::whoami_command(), command_keys()),
+            plain(orders::status_command(), tell_keys()),
+            plain(orders::activity_command(), tell_keys()),
         ])
         .after_help(AFTER_HELP)
 }
@@ -174,13 +187,18 @@ fn command_keys() -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(|key| SHARED_WITH_COMMANDS.contains(&key.name)).copied()
 }
 
+/// An event is looked for in the stream of one channel.
+fn tell_keys() -> impl Iterator<Item = &'static Key> {
+    command_keys().chain([&CHANNEL])
+}
+
 /// A command that says one thing and ends.
-fn plain(command: Command) -> Command {
+fn plain(command: Command, keys: impl Iterator<Item = &'static Key>) -> Command {
     let json = Arg::new("json").long("json").action(ArgAction::SetTrue);
     let json = json.help("Say it as JSON on standard output, one line");
     // Also after the kind of an activity.
     let arguments = command.get_name() == "activity";
-    with_settings(command, command_keys()).arg(json).mut_args(|argument| {
+    with_settings(command, keys).arg(json).mut_args(|argument| {
         let is_shared = argument.get_long().is_some_and(|long| long != "id");
         if arguments && is_shared { argument.global(true) } else { argument }
     })

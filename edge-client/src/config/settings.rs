@@ -129,7 +129,8 @@ impl Settings {
         environment: &dyn Fn(&str) -> Option<String>,
         file: Option<(&Path, &str)>,
     ) -> Result<Self, ConfigError> {
-        let sources = Sources::new(&arguments.flags, environment, file)?;
+        let heeded = |name: &str| environment(name).filter(|_| arguments.heeds(name));
+        let sources = Sources::new(&arguments.flags, &heeded, file)?;
         let relay = sources.required(&keys::RELAY, values::base_url)?;
         let credential = sources.optional(&keys::CREDENTIAL, Credential::parse)?;
         let grace = sources.or_default(&keys::GRACE, values::duration, Duration::from_secs(10))?;

@@ -250,6 +250,12 @@ impl Answer {
         is_reassigned.then(|| owner.map(|owner| shorten(owner.to_owned())))
     }
 
+    /// Whether this is its code.
+    pub(crate) fn says(&self, code: ErrorCode) -> bool {
+        let body = serde_json::from_slice::<ErrorBody>(&self.body);
+        body.is_ok_and(|body| body.error.code == code.as_str())
+    }
+
     /// The parameter that the relay does not know.
     fn unknown_parameter(&self) -> Option<String> {
         let body: Value = serde_json::from_slice(&self.body).ok()?;
@@ -261,7 +267,12 @@ impl Answer {
 
     /// The relay's own words, when it says that this request, by whomever, will never succeed.
     pub(crate) fn final_words(&self) -> Option<String> {
-        let is_final = (400..500).contains(&self.status) && ![401, 408, 429].contains(&self.status);
+        let is_final = match self.status {
+            401 | 408 | 429 => false,
+            // What a relay does not do, it will not do the next time either.
+            400..=499 | 501 => true,
+            _ => false,
+        };
         let body: ErrorBody = serde_json::from_slice(&self.body).ok()?;
         is_final.then(|| shorten(format!("{} ({})", body.error.message, body.error.code)))
     }

@@ -26,18 +26,18 @@ pub struct ExecSettings {
 #[derive(Debug)]
 pub struct ExecHandler {
     settings: ExecSettings,
-    shows_progress: bool,
+    takes_progress: bool,
     runs: JoinSet<Ticket>,
     stops: BTreeMap<Ticket, oneshot::Sender<()>>,
     abandoned: watch::Sender<bool>,
 }
 
 impl ExecHandler {
-    /// Runs this.
-    pub fn new(settings: ExecSettings, shows_progress: bool) -> Self {
+    /// Runs this. `takes_progress`: a command finds its descriptor open, except on Windows.
+    pub fn new(settings: ExecSettings, takes_progress: bool) -> Self {
         Self {
             settings,
-            shows_progress,
+            takes_progress,
             runs: JoinSet::new(),
             stops: BTreeMap::new(),
             abandoned: watch::Sender::new(false),
@@ -54,7 +54,7 @@ impl Handler for ExecHandler {
         self.stops.insert(ticket, stop);
         let run = Run {
             settings: self.settings.clone(),
-            shows_progress: self.shows_progress,
+            takes_progress: self.takes_progress,
             event,
             attempt,
             completion,

@@ -19,8 +19,6 @@ impl ProgressPipe {
         Ok(Self)
     }
 
-    /// Nothing was among it.
-    pub(super) async fn close(self) -> bool {
-        false
-    }
+    /// There was none.
+    pub(super) async fn close(self) {}
 }

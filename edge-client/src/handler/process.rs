@@ -1,4 +1,4 @@
-//! The processes of a command, on either kind of system.
+//! How a command is started and ended on either kind of system: with everything that it starts.
 
 #[cfg(unix)]
 mod unix;

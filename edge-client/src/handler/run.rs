@@ -1,38 +1,35 @@
 use std::{
     process::{ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use relay_schemas::Webhook;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, stderr, stdout},
+    io::{AsyncWriteExt, stderr, stdout},
     process::Child,
     sync::{oneshot, watch},
-    task::JoinHandle,
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use super::{
     Completion,
     exec::ExecSettings,
-    last_line::LastLine,
     process::{end, shell},
     progress::ProgressPipe,
+    tee::Tee,
+    variables::variables,
 };
 use crate::{
     event::Event,
+    report_marker::{self, ReportMarker},
     session::{Outcome, RunSummary},
 };
 
 /// Between asking a command to end and ending it, when nobody waits for what it has to say.
-pub(super) const KILL_AFTER: Duration = Duration::from_secs(2);
+const KILL_AFTER: Duration = Duration::from_secs(2);
 
 /// How long a pipe of a command that has ended is read, when something that it started in the
 /// background still holds it open.
 pub(super) const DRAIN: Duration = Duration::from_millis(500);
-
-const OUTPUT_BYTES: usize = 8 * 1024;
 
 const CREDENTIAL_VARIABLE: &str = "EDGE_API_KEY";
 
@@ -41,7 +38,7 @@ pub(super) const PROGRESS_VARIABLE: &str = "EDGERELAY_PROGRESS_FD";
 /// One run of the command for one event.
 pub(super) struct Run {
     pub(super) settings: ExecSettings,
-    pub(super) shows_progress: bool,
+    pub(super) takes_progress: bool,
     pub(super) event: Event,
     pub(super) attempt: u32,
     pub(super) completion: Completion,
@@ -61,13 +58,13 @@ impl Run {
         abandoned: watch::Receiver<bool>,
     ) {
         let started = Instant::now();
-        let (end, message, has_concluded) = match self.start() {
+        let marker = ReportMarker::new();
+        let (end, message) = match self.start(&marker) {
             Ok((mut child, pipes)) => {
                 let end = self.wait(&mut child, stopped, abandoned).await;
-                let (message, has_concluded) = pipes.close().await;
-                (end, message, has_concluded)
+                (end, pipes.close().await)
             }
-            Err(error) => (End::Broken(error), None, false),
+            Err(error) => (End::Broken(error), None),
         };
         let duration_ms = u64::try_from(started.elapsed().as_millis()).ok();
         let exit_code = match &end {
@@ -83,13 +80,12 @@ impl Run {
             End::Stopped(_) => (Outcome::Succeeded, Some(crate::session::STOPPED.to_owned())),
             End::Broken(error) => (Outcome::Failed(error), message),
         };
-        // A command that has answered itself needs no answer made of its last line.
-        let message = message.filter(|_| !has_concluded);
-        let summary = RunSummary { message, exit_code, duration_ms };
-        self.completion.finish_with(outcome, summary);
+        let is_told = marker.is_set();
+        self.completion
+            .finish_with(outcome, RunSummary { message, exit_code, duration_ms, is_told });
     }
 
-    fn start(&self) -> Result<(Child, Pipes), String> {
+    fn start(&self, marker: &ReportMarker) -> Result<(Child, Pipes), String> {
         let webhook = self.event.webhook();
         let mut command = shell(&self.settings.command);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -101,10 +97,11 @@ impl Run {
                 None => command.env_remove(name),
             };
         }
+        command.env(report_marker::VARIABLE, marker.path());
         // The credential is this client's, not that of an agent that it starts.
         command.env_remove(CREDENTIAL_VARIABLE).env_remove(PROGRESS_VARIABLE);
         let (event, completion) = (&self.event, &self.completion);
-        let progress = match self.shows_progress {
+        let progress = match self.takes_progress {
             true => Some(ProgressPipe::open(
                 &mut command,
                 self.settings.progress_fd,
@@ -174,92 +171,16 @@ struct Pipes {
 }
 
 impl Pipes {
-    /// The last line, and whether the command has answered itself.
-    async fn close(self) -> (Option<String>, bool) {
-        let has_concluded = match self.progress {
-            Some(progress) => progress.close().await,
-            None => false,
-        };
+    /// The last line. No progress comes after this: the run's end is next.
+    async fn close(self) -> Option<String> {
+        if let Some(progress) = self.progress {
+            progress.close().await;
+        }
         let (output, errors) = tokio::join!(last_line(self.output), last_line(self.errors));
-        (output.or(errors), has_concluded)
+        output.or(errors)
     }
 }
 
 async fn last_line(tee: Option<Tee>) -> Option<String> {
-    tee?.close().await
-}
-
-/// Copies what a command prints to where it would have gone, and keeps the last line.
-struct Tee {
-    last: Arc<Mutex<LastLine>>,
-    copying: JoinHandle<()>,
-}
-
-impl Tee {
-    fn start(
-        source: Option<impl AsyncRead + Unpin + Send + 'static>,
-        target: impl AsyncWrite + Unpin + Send + 'static,
-    ) -> Option<Self> {
-        let last = Arc::new(Mutex::new(LastLine::default()));
-        let copying = tokio::spawn(copy(source?, target, Arc::clone(&last)));
-        Some(Self { last, copying })
-    }
-
-    /// What the command's children print later is still copied.
-    async fn close(self) -> Option<String> {
-        let _ = timeout(DRAIN, self.copying).await;
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).text()
-    }
-}
-
-async fn copy(
-    mut source: impl AsyncRead + Unpin,
-    mut target: impl AsyncWrite + Unpin,
-    last: Arc<Mutex<LastLine>>,
-) {
-    let mut chunk = vec![0; OUTPUT_BYTES];
-    while let Ok(length) = source.read(&mut chunk).await
-        && length > 0
-    {
-        let chunk = &chunk[..length];
-        last.lock().unwrap_or_else(PoisonError::into_inner).push(chunk);
-        // Nobody reads our output any more: then the command is told so by its own pipe.
-        if target.write_all(chunk).await.is_err() || target.flush().await.is_err() {
-            return;
-        }
-    }
-}
-
-/// The variables are part of the interface: README.md lists them.
-fn variables(
-    webhook: &Webhook<'_>,
-    event: &Event,
-    attempt: u32,
-) -> Vec<(&'static str, Option<String>)> {
-    let headers = serde_json::to_string(&webhook.headers).unwrap_or_default();
-    let assigned = (webhook.attempt > 1).then(|| webhook.attempt.to_string());
-    let text = |text: &Option<std::borrow::Cow<'_, str>>| text.as_deref().map(str::to_owned);
-    let mut variables = vec![
-        ("EDGERELAY_EVENT_ID", Some(event.id().to_string())),
-        ("EDGERELAY_KIND", Some(webhook.kind.to_string())),
-        ("EDGERELAY_ORGANIZATION", Some(webhook.organization.to_string())),
-        ("EDGERELAY_CHANNEL", Some(webhook.channel.to_string())),
-        ("EDGERELAY_CURSOR", Some(event.cursor().to_string())),
-        ("EDGERELAY_TIMESTAMP", Some(webhook.timestamp.to_string())),
-        ("EDGERELAY_DELIVERY", Some(webhook.delivery.as_deref().unwrap_or_default().to_owned())),
-        ("EDGERELAY_SOURCE", Some(webhook.source.to_string())),
-        ("EDGERELAY_ATTEMPT", Some(attempt.to_string())),
-        ("EDGERELAY_HEADERS", Some(headers)),
-        ("EDGERELAY_SESSION", text(&webhook.session)),
-        ("EDGERELAY_ISSUE", text(&webhook.issue)),
-        ("EDGERELAY_APP", text(&webhook.app)),
-        ("EDGERELAY_OWN", webhook.own.then(|| "true".to_owned())),
-        ("EDGERELAY_ROUTED_BY", text(&webhook.routed_by)),
-        ("EDGERELAY_ASSIGNED_ATTEMPT", assigned),
-    ];
-    for value in variables.iter_mut().filter_map(|(_, value)| value.as_mut()) {
-        // The one character that no variable can hold.
-        value.retain(|character| character != '\0');
-    }
-    variables
+    tee?.close(DRAIN).await
 }

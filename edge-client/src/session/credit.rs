@@ -1,5 +1,6 @@
 /// What the relay may still send on a WebSocket. Bytes are given back when their events are
-/// handled, about half a window at a time.
+/// handled, about half a window at a time, and not while there is no room for more: so all that
+/// comes can be read.
 #[derive(Debug, Default)]
 pub(crate) struct Credit {
     connection: u32,
@@ -20,14 +21,22 @@ impl Credit {
         self.connection
     }
 
-    /// Bytes were handled; gives back what to grant. Bytes of an earlier connection used up none
-    /// of this one's credit.
-    pub(crate) fn release(&mut self, connection: u32, bytes: usize) -> Option<i64> {
-        if self.window == 0 || connection != self.connection {
-            return None;
+    /// Whether the relay sends only what it is granted.
+    pub(crate) fn is_in_force(&self) -> bool {
+        self.window > 0
+    }
+
+    /// Bytes were handled. Those of an earlier connection used up none of this one's credit.
+    pub(crate) fn release(&mut self, connection: u32, bytes: usize) {
+        if connection == self.connection {
+            self.freed = self.freed.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
-        self.freed = self.freed.saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX));
-        (self.freed >= self.window / 2).then(|| std::mem::take(&mut self.freed))
+    }
+
+    /// What to grant now.
+    pub(crate) fn due(&mut self) -> Option<i64> {
+        let is_due = self.is_in_force() && self.freed >= self.window / 2;
+        is_due.then(|| std::mem::take(&mut self.freed)).filter(|bytes| *bytes > 0)
     }
 }
 
@@ -38,13 +47,18 @@ mod tests {
     #[test]
     fn half_a_window_is_granted_at_once_and_only_for_this_connection() {
         let mut credit = Credit::default();
+        let release = |credit: &mut Credit, connection, bytes| {
+            credit.release(connection, bytes);
+            credit.due()
+        };
         credit.open(None);
-        assert_eq!(credit.release(credit.connection(), 1_000_000), None);
         let earlier = credit.connection();
+        assert_eq!(release(&mut credit, earlier, 1_000_000), None);
         credit.open(Some(100));
-        assert_eq!(credit.release(earlier, 100), None);
-        assert_eq!(credit.release(credit.connection(), 49), None);
-        assert_eq!(credit.release(credit.connection(), 70), Some(119));
-        assert_eq!(credit.release(credit.connection(), 1), None);
+        let now = credit.connection();
+        assert_eq!(release(&mut credit, earlier, 100), None);
+        assert_eq!(release(&mut credit, now, 49), None);
+        assert_eq!(release(&mut credit, now, 70), Some(119));
+        assert_eq!(release(&mut credit, now, 1), None);
     }
 }

@@ -22,6 +22,11 @@ impl Ending {
 }
 
 impl Session {
+    /// Whether what runs is being ended, so that its end says nothing about its event.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.is_abandoned)
+    }
+
     pub(super) fn handle_shutdown(&mut self, now: UnixMillis) {
         match &mut self.ending {
             Some(ending) => ending.deadline = now,

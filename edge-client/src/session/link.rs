@@ -212,9 +212,9 @@ impl Session {
 
     /// Dials, pings and gives up in time.
     pub(super) fn settle_link(&mut self, now: UnixMillis) {
-        let has_room = self.has_room();
+        let (has_room, may_read) = (self.has_room(), self.may_read());
         if let Link::Open(link) = &mut self.link {
-            link.watchdog.set_paused(!has_room, now);
+            link.watchdog.set_paused(!may_read, now);
         }
         if self.link.deadline().is_some_and(|deadline| deadline <= now) {
             let message = match &self.link {

@@ -37,7 +37,8 @@ pub enum Input {
     Progress {
         /// Which run.
         ticket: Ticket,
-        /// What is to be shown. It has an id, so that it may be sent twice.
+        /// What is to be shown. It has an id, so that it may be sent twice; what ends the turn gets
+        /// one here.
         activity: Activity,
     },
     /// The last batch is durable.
@@ -79,6 +80,8 @@ pub struct RunSummary {
     pub exit_code: Option<i32>,
     /// How long it ran.
     pub duration_ms: Option<u64>,
+    /// Whether it has told the relay by itself how it ended, so that nothing is to be added.
+    pub is_told: bool,
 }
 
 /// Where a first dial starts.

@@ -9,6 +9,7 @@ use super::{
     message::RunSummary,
     recent::Known,
     runs::Job,
+    words::Words,
 };
 use crate::event::Event;
 
@@ -58,7 +59,9 @@ impl Session {
             // Its handler has yet to end.
             Known::Held => {}
             Known::Handled => self.report_end(event, RunSummary::default()),
-            Known::GivenUp { .. } => self.report_failure(event, GIVEN_UP, RunSummary::default()),
+            Known::GivenUp { .. } => {
+                self.report_failure(event, GIVEN_UP.to_owned(), RunSummary::default())
+            }
         }
     }
 
@@ -73,7 +76,8 @@ impl Session {
 
     fn take_in(&mut self, webhook: &Webhook<'_>, line: &Arc<str>) {
         let connection = self.credit.connection();
-        let session = self.settings.stops.then(|| session_of(webhook)).flatten();
+        let is_asked_for = self.settings.stops || self.settings.activities;
+        let session = is_asked_for.then(|| session_of(webhook)).flatten();
         if session.as_deref().is_some_and(|session| self.stops.covers(session, webhook)) {
             return self.pass_stopped(webhook, line.len());
         }
@@ -86,6 +90,7 @@ impl Session {
         let event = Event::new(webhook, Arc::clone(line));
         self.bytes_held += line.len();
         let given = webhook.attempt;
-        self.lanes.push(key, ticket, Job { event, given, attempts: 0, connection, session });
+        let words = Words::default();
+        self.lanes.push(key, ticket, Job { event, given, attempts: 0, connection, session, words });
     }
 }

@@ -1,12 +1,15 @@
+use std::mem;
+
 use relay_schemas::{Activity, ActivityRequest, EventId, Report, ReportStatus, UnixMillis};
 
 use super::{
     Command, Handled, Notice, OnFailure, Outcome, RunSummary, Session, Ticket, backoff::jitter_ms,
+    words::Words,
 };
 use crate::{
     dispatch::Dispatch,
     event::Event,
-    fault::{Exit, shorten},
+    fault::Exit,
     limits::{HANDLER_BACKOFF_BASE_MS, HANDLER_BACKOFF_CAP_MS},
 };
 
@@ -20,8 +23,10 @@ pub(super) struct Job {
     pub(super) attempts: u32,
     /// The one that it came on.
     pub(super) connection: u32,
-    /// The agent session that it is about, where handlers can be stopped.
+    /// The agent session that it is about, where handlers can be stopped, or show something.
     pub(super) session: Option<String>,
+    /// What the present attempt has said.
+    pub(super) words: Words,
 }
 
 impl Session {
@@ -37,11 +42,10 @@ impl Session {
     }
 
     pub(super) fn handle_progress(&mut self, ticket: Ticket, activity: Activity) {
-        if !self.settings.activities {
-            return;
-        }
         let Some(job) = self.lanes.job(ticket) else { return };
         let event_id = job.event.id();
+        let is_shown = self.settings.activities && job.session.is_some();
+        let Some(activity) = job.words.take(event_id, activity, is_shown) else { return };
         self.counters.activities += 1;
         self.ledger.dispatch(Dispatch::Activity(ActivityRequest { event_id, activity }));
     }
@@ -55,30 +59,40 @@ impl Session {
     ) {
         let Some(job) = self.lanes.job(ticket) else { return };
         let (event, given, attempt) = (job.event.id(), job.given, job.attempts);
+        let words = mem::take(&mut job.words);
         match outcome {
             Outcome::Succeeded => {
                 self.counters.events_handled += 1;
-                self.report_end(event, summary);
+                self.report_end(event, words.of_success(summary));
                 self.pass_event(ticket, Handled::well(event));
             }
             Outcome::Closed => self.end(Exit::OutputClosed, now),
+            // It was ended with the client, and comes again.
+            Outcome::Failed(_) if self.is_abandoned() => self.lanes.rest_until(ticket, now),
             Outcome::Failed(message) => {
                 self.counters.attempts_failed += 1;
-                let is_last = self.settings.attempts_max.is_some_and(|max| attempt >= max);
-                match (is_last, self.settings.on_failure) {
-                    (false, _) => self.try_again(ticket, event, attempt, message, now),
-                    (true, OnFailure::Stop) => {
-                        self.report_failure(event, &message, summary);
-                        self.lanes.rest_until(ticket, now);
-                        self.end(Exit::HandlerFailed { event, message }, now);
-                    }
-                    (true, OnFailure::Skip) => {
-                        self.counters.events_skipped += 1;
-                        self.report_failure(event, &message, summary);
-                        self.tell(Notice::Skipped { event, message });
-                        self.pass_event(ticket, Handled::given_up(event, given));
-                    }
+                if self.settings.attempts_max.is_none_or(|max| attempt < max) {
+                    return self.try_again(ticket, event, attempt, message, now);
                 }
+                let (error, summary) = words.of_failure(&message, summary);
+                self.report_failure(event, error, summary);
+                self.give_up(ticket, Handled::given_up(event, given), message, now);
+            }
+        }
+    }
+
+    /// After the last attempt.
+    fn give_up(&mut self, ticket: Ticket, handled: Handled, message: String, now: UnixMillis) {
+        let event = handled.id;
+        match self.settings.on_failure {
+            OnFailure::Stop => {
+                self.lanes.rest_until(ticket, now);
+                self.end(Exit::HandlerFailed { event, message }, now);
+            }
+            OnFailure::Skip => {
+                self.counters.events_skipped += 1;
+                self.tell(Notice::Skipped { event, message });
+                self.pass_event(ticket, handled);
             }
         }
     }
@@ -126,8 +140,10 @@ impl Session {
     }
 
     pub(super) fn release(&mut self, connection: u32, bytes: usize) {
-        if let Some(bytes) = self.credit.release(connection, bytes)
-            && self.link.is_duplex()
+        self.credit.release(connection, bytes);
+        if self.link.is_duplex()
+            && self.has_room()
+            && let Some(bytes) = self.credit.due()
         {
             self.commands.push_back(Command::Grant { bytes });
         }
@@ -137,8 +153,8 @@ impl Session {
         self.report(event, ReportStatus::Completed, None, summary);
     }
 
-    pub(super) fn report_failure(&mut self, event: EventId, error: &str, summary: RunSummary) {
-        self.report(event, ReportStatus::Failed, Some(shorten(error.to_owned())), summary);
+    pub(super) fn report_failure(&mut self, event: EventId, error: String, summary: RunSummary) {
+        self.report(event, ReportStatus::Failed, Some(error), summary);
     }
 
     pub(super) fn report(
@@ -148,8 +164,8 @@ impl Session {
         error: Option<String>,
         summary: RunSummary,
     ) {
-        if self.settings.reports {
-            let RunSummary { message, exit_code, duration_ms } = summary;
+        if self.settings.reports && !summary.is_told {
+            let RunSummary { message, exit_code, duration_ms, is_told: _ } = summary;
             let report = Report { event_id, status, error, message, exit_code, duration_ms };
             self.ledger.dispatch(Dispatch::Status(report));
         }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use relay_schemas::{ErrorCode, Problem, Report};
+use relay_schemas::{ActivityRequest, ErrorCode, EventId, Problem, Report};
 use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
@@ -26,7 +26,7 @@ use tokio_tungstenite::{
 pub(crate) use self::plan::Plan;
 use self::reader::Reader;
 use crate::{
-    events::record,
+    events::{PERSONAL, event_id, record_in},
     http::{Answer, Request, respond},
     stream_out::Out,
 };
@@ -52,7 +52,11 @@ pub(crate) struct Seen {
 }
 
 struct State {
+    /// Whose stream it is. No other channel is known here, nor any event but its records.
+    channel: &'static str,
     records: Vec<String>,
+    /// Whether Linear is never told anything here.
+    shows_nothing: bool,
     plans: VecDeque<Plan>,
     report_plans: VecDeque<(ErrorCode, Option<u64>)>,
     device_plans: VecDeque<Answer>,
@@ -81,7 +85,9 @@ impl FakeRelay {
         let relay = Self {
             address: listener.local_addr().unwrap(),
             state: Arc::new(Mutex::new(State {
+                channel: PERSONAL,
                 records: Vec::new(),
+                shows_nothing: false,
                 plans: VecDeque::new(),
                 report_plans: VecDeque::new(),
                 device_plans: VecDeque::new(),
@@ -124,11 +130,22 @@ impl FakeRelay {
         self.push_bodies(&bodies);
     }
 
+    /// From now on this is the stream of that channel.
+    pub(crate) fn set_channel(&self, channel: &'static str) {
+        self.state().channel = channel;
+    }
+
+    /// This relay has nothing to tell Linear with.
+    pub(crate) fn show_nothing(&self) {
+        self.state().shows_nothing = true;
+    }
+
     pub(crate) fn push_bodies(&self, bodies: &[String]) {
         let mut state = self.state();
         for body in bodies {
             let seq = state.records.len() as u64 + 1;
-            state.records.push(record(seq, body));
+            let record = record_in(state.channel, seq, body);
+            state.records.push(record);
         }
         drop(state);
         self.changed.notify_waiters();
@@ -220,7 +237,7 @@ impl FakeRelay {
                     respond(&mut stream, &Answer::ok(body)).await;
                 }
                 ("/events/activity", _) => {
-                    let answer = self.take_activity(&request.body);
+                    let answer = self.take_activity(query, &request.body);
                     self.changed.notify_waiters();
                     respond(&mut stream, &answer).await;
                 }
@@ -230,7 +247,7 @@ impl FakeRelay {
                     return self.stream(stream, &request, query).await;
                 }
                 ("/events/status", _) => {
-                    let answer = self.take_report(&request.body);
+                    let answer = self.take_report(query, &request.body);
                     self.changed.notify_waiters();
                     respond(&mut stream, &answer).await;
                 }
@@ -257,26 +274,26 @@ impl FakeRelay {
         state.device_plans.pop_front()
     }
 
-    fn take_activity(&self, body: &[u8]) -> Answer {
+    fn take_activity(&self, query: &str, body: &[u8]) -> Answer {
+        let activity = ActivityRequest::parse(body);
         let mut state = self.state();
         state.seen.told.push(serde_json::from_slice(body).unwrap());
-        match state.report_plans.pop_front() {
-            Some((ErrorCode::EventReassigned, _)) => reassigned(),
-            Some(plan) => Answer::problem(plan),
-            None => Answer::ok("{}"),
+        if let Some(answer) = state.refusal(query, activity.as_ref().ok().map(|one| one.event_id)) {
+            return answer;
+        }
+        match activity {
+            Ok(_) if state.shows_nothing => Answer::problem((ErrorCode::OauthNotConfigured, None)),
+            Ok(_) => Answer::ok("{}"),
+            Err(problem) => Answer::problem((problem.code, None)),
         }
     }
 
-    fn take_report(&self, body: &[u8]) -> Answer {
+    fn take_report(&self, query: &str, body: &[u8]) -> Answer {
         let report = Report::parse(body).unwrap();
         let mut state = self.state();
         state.seen.told.push(serde_json::from_slice(body).unwrap());
-        if let Some((ErrorCode::EventReassigned, _)) = state.report_plans.front() {
-            state.report_plans.pop_front();
-            return reassigned();
-        }
-        if let Some(plan) = state.report_plans.pop_front() {
-            return Answer::problem(plan);
+        if let Some(answer) = state.refusal(query, Some(report.event_id)) {
+            return answer;
         }
         state.seen.reports.push(report);
         Answer::ok("{}")
@@ -320,6 +337,29 @@ impl FakeRelay {
         let reader = Reader::new(&self, plan, query, out.is_websocket());
         let _ = reader.run(&mut out).await;
     }
+}
+
+impl State {
+    /// What the next report or activity is refused with: as planned, or because its event is not in
+    /// the stream that it names.
+    fn refusal(&mut self, query: &str, event: Option<EventId>) -> Option<Answer> {
+        match self.report_plans.pop_front() {
+            Some((ErrorCode::EventReassigned, _)) => return Some(reassigned()),
+            Some(plan) => return Some(Answer::problem(plan)),
+            None => {}
+        }
+        let is_here = channel_of(query) == self.channel;
+        let mut known = (1..=self.records.len() as u64).map(event_id);
+        let is_known = event.is_none_or(|event| known.any(|known| known == event));
+        (!is_here || !is_known).then(|| Answer::problem((ErrorCode::EventUnknown, None)))
+    }
+}
+
+/// The channel that a query names, or else the person's own.
+fn channel_of(query: &str) -> String {
+    let url = reqwest::Url::parse(&format!("http://relay/?{query}")).unwrap();
+    let named = url.query_pairs().find(|(name, _)| name == "channel");
+    named.map_or_else(|| PERSONAL.to_owned(), |(_, channel)| channel.into_owned())
 }
 
 fn reassigned() -> Answer {

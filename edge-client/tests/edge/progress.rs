@@ -5,14 +5,14 @@
 
 use std::fs;
 
-use edgerelay::Exit;
-use relay_schemas::{ErrorCode, Signal, Subject};
+use edgerelay::{Exit, limits::BYTES_HELD_MAX};
+use relay_schemas::{ErrorCode, Scope, Signal, Subject};
 use serde_json::{Value, json};
 
 use crate::{
     events::{cursor, event_id, record_about},
     fake_relay::FakeRelay,
-    harness::{Running, settings, state, within},
+    harness::{Running, credential, credential_for, settings, settings_as, state, within},
     program::{output, program, text},
 };
 
@@ -25,6 +25,14 @@ async fn told(command: &str, flags: &[&str]) -> Vec<Value> {
     let all = [&["--exec", command, "--exit-when-caught-up", "--attempts", "1"], flags].concat();
     Running::start_as_set(settings(&relay, &state, &all)).exit().await;
     relay.seen(|seen| seen.told.clone())
+}
+
+/// What it was told without a run's duration, after `processing`.
+fn timeless(mut told: Vec<Value>) -> Vec<Value> {
+    for one in &mut told {
+        one.as_object_mut().unwrap().remove("durationMs");
+    }
+    told.split_off(1)
 }
 
 fn last(told: &[Value]) -> &Value {
@@ -75,6 +83,26 @@ async fn something_left_in_the_background_holds_up_no_report() {
     assert_eq!(last(&told)["message"], "done");
 }
 
+/// Its pipe stays open, so that nothing but the time says that no more comes.
+#[tokio::test]
+async fn an_unfinished_line_counts_though_something_is_left_in_the_background() {
+    let command = r#"printf '{"type":"response","body":"Fixed."}' >&3; sleep 1000 & exit 0"#;
+    let told = told(command, &["--grace", "0"]).await;
+    assert_eq!(told[1]["activity"]["body"], "Fixed.", "{told:?}");
+}
+
+#[tokio::test]
+async fn what_is_left_in_the_background_says_no_more_than_a_pipe_holds() {
+    let command = r#"
+        yes '{"type":"action","action":"a","parameter":""}' >&3 & sleep 0.2; exit 0"#;
+    let told = told(command, &["--grace", "0"]).await;
+    let line_bytes = r#"{"type":"action","action":"a","parameter":""}"#.len() + 1;
+    // A pipe's worth after the end, a read's worth before it, and what its pace let through.
+    let most = (64 + 4) * 1024 / line_bytes + 100;
+    assert!(told.len() < most, "{} of at most {most}", told.len());
+    assert_eq!(last(&told)["status"], "completed");
+}
+
 #[tokio::test]
 async fn lines_of_progress_become_activities_before_the_report() {
     let command = r#"
@@ -85,6 +113,7 @@ async fn lines_of_progress_become_activities_before_the_report() {
         p '{"type":"plan","steps":[{"content":"c","status":"pending"}]}'
         p '{"type":"elicitation","body":"which?","options":[{"value":"a"}]}'
         echo the last line"#;
+    let mut questions = Vec::new();
     for flags in [&[][..], &["--progress-fd", "9"]] {
         let told = told(command, flags).await;
         let kinds: Vec<&str> = told
@@ -98,7 +127,64 @@ async fn lines_of_progress_become_activities_before_the_report() {
         assert!(ids.iter().all(|id| id.len() == 36 && id.as_bytes()[14] == b'4'), "{ids:?}");
         assert!(told.iter().all(|one| one["eventId"] == event_id(1).to_string()));
         assert_eq!(last(&told)["message"], Value::Null, "it has spoken for itself");
+        questions.push(ids[3].to_owned());
     }
+    assert_eq!(questions[0], questions[1], "a run that is repeated asks once");
+}
+
+/// What the relay would refuse is no answer: the last line stays one.
+#[tokio::test]
+async fn a_question_that_the_relay_would_not_take_is_a_bad_line() {
+    let options = vec![r#"{"value":"a"}"#; 26].join(",");
+    let question = format!(r#"{{"type":"elicitation","body":"which?","options":[{options}]}}"#);
+    let told = told(&format!("echo '{question}' >&3; echo the last line"), &[]).await;
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(last(&told)["message"], "the last line");
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_shown_is_the_reports_message() {
+    let relay = FakeRelay::start().await;
+    relay.push(&["s"]);
+    let (_directory, state) = state();
+    let command = r#"echo '{"type":"response","body":"Fixed."}' >&3; echo the last line"#;
+    let flags = ["--exec", command, "--exit-when-caught-up"];
+    let scopes = [Scope::ReadEvents, Scope::WriteStatus];
+    let settings = settings_as(&credential_for("edge_1", &scopes), &relay, &state, &flags);
+    Running::start_as_set(settings).exit().await;
+    let told = relay.seen(|seen| seen.told.clone());
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(last(&told)["message"], "Fixed.");
+}
+
+/// A handler that reports by the program, in the same environment as everything else it starts.
+#[tokio::test]
+async fn what_a_handler_reports_itself_is_the_report() {
+    let edgerelay = env!("CARGO_BIN_EXE_edgerelay");
+    let relay = FakeRelay::start().await;
+    relay.push(&["s"]);
+    let (directory, state) = state();
+    // As a sign-in would be: handlers find no credential in their environment.
+    let config = directory.path().join("config.toml");
+    fs::write(&config, format!("credential = \"{}\"\n", credential("edge_1"))).unwrap();
+    let told = async |words: &str| {
+        let command = format!(
+            "PROXY_URL={} EDGERELAY_CONFIG={} {edgerelay} status $EDGERELAY_EVENT_ID {words}; \
+             echo the last line",
+            relay.url(),
+            config.display(),
+        );
+        let flags = ["--exec", &command, "--exit-when-caught-up", "--reset"];
+        let before = relay.seen(|seen| seen.told.len());
+        Running::start_as_set(settings(&relay, &state, &flags)).exit().await;
+        timeless(relay.seen(|seen| seen.told[before..].to_vec()))
+    };
+    let event = event_id(1).to_string();
+    let failed = json!({ "eventId": event, "status": "failed", "error": "No." });
+    assert_eq!(told("failed --error No.").await, [failed]);
+    let processing = json!({ "eventId": event, "status": "processing" });
+    let end = json!({ "eventId": event, "status": "completed", "message": "the last line", "exitCode": 0 });
+    assert_eq!(told("processing").await, [processing, end]);
 }
 
 #[tokio::test]
@@ -192,6 +278,17 @@ async fn what_the_relay_knows_of_an_event_is_in_variables() {
     }
 }
 
+/// Of the session `s`.
+fn stop_signal() -> Signal {
+    Signal {
+        signal: "stop".into(),
+        session: "s".into(),
+        id: event_id(99),
+        cursor: cursor(1),
+        timestamp: "2027-01-01T00:00:00Z".into(),
+    }
+}
+
 /// Starts this command, sends a stop when it runs, and gives back what the relay was told.
 async fn stop(command: &str, grace: &str) -> Vec<Value> {
     let relay = FakeRelay::start().await;
@@ -204,14 +301,7 @@ async fn stop(command: &str, grace: &str) -> Vec<Value> {
     while !started.exists() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    let signal = Signal {
-        signal: "stop".into(),
-        session: "s".into(),
-        id: event_id(9),
-        cursor: cursor(1),
-        timestamp: "2027-01-01T00:00:00Z".into(),
-    };
-    relay.send_line(signal.to_line());
+    relay.send_line(stop_signal().to_line());
     let is_over = |seen: &crate::fake_relay::Seen| seen.reports.len() == 2;
     within(relay.wait_for(is_over)).await;
     client.stop().await;
@@ -223,6 +313,31 @@ async fn a_stop_ends_the_command_and_is_reported() {
     let told = stop("touch STARTED; sleep 1000; exit 3", "10s").await;
     assert_eq!(last(&told)["status"], "completed");
     assert_eq!(last(&told)["message"], "stopped");
+}
+
+/// More than the client holds waits behind the one that runs.
+#[tokio::test]
+async fn a_stop_reaches_a_client_that_is_full() {
+    let relay = FakeRelay::start().await;
+    relay.set_credit(8 * 1024 * 1024);
+    relay.push(&["s"]);
+    let body = format!(r#"{{"agentSession":{{"id":"other"}},"x":"{}"}}"#, "x".repeat(100_000));
+    relay.push_bodies(&vec![body; 2 * BYTES_HELD_MAX / 100_000]);
+    let (directory, state) = state();
+    let started = directory.path().join("started");
+    let command = format!("touch {}; sleep 1000", started.display());
+    let client = Running::start_as_set(settings(&relay, &state, &["--exec", &command]));
+    while !started.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    relay.send_line(stop_signal().to_line());
+    let is_over = |seen: &crate::fake_relay::Seen| {
+        let mut reports = seen.reports.iter();
+        reports.any(|report| report.message.as_deref() == Some("stopped"))
+    };
+    within(relay.wait_for(is_over)).await;
+    client.ask_to_end();
+    client.stop().await;
 }
 
 #[tokio::test]

@@ -306,8 +306,12 @@ fn what_a_handler_tells_is_stored_in_order_before_its_report() {
         for body in ["one", "two"] {
             script.feed(Input::Progress { ticket, activity: activity(body) });
         }
-        let summary =
-            RunSummary { message: Some("done".into()), exit_code: Some(0), duration_ms: Some(12) };
+        let summary = RunSummary {
+            message: Some("done".into()),
+            exit_code: Some(0),
+            duration_ms: Some(12),
+            is_told: false,
+        };
         script.feed(Input::Finished { ticket, outcome: Outcome::Succeeded, summary });
         // Too late: its run is over.
         script.feed(Input::Progress { ticket, activity: activity("three") });
@@ -386,6 +390,24 @@ fn the_end_does_not_wait_beyond_the_grace() {
     script.webhook(1);
     script.feed(Input::Shutdown);
     assert_eq!(script.feed(Input::Shutdown), expected);
+}
+
+/// The store has yet to answer, so that the client is still there when the handler's end comes.
+#[test]
+fn a_handler_that_is_ended_with_the_client_has_not_failed() {
+    for on_failure in [OnFailure::Skip, OnFailure::Stop] {
+        let settings =
+            SessionSettings { reports: true, attempts_max: Some(1), on_failure, ..settings() };
+        let mut script = Script::open(settings, at(0), false);
+        let (ticket, ..) = run(&script.webhook(1));
+        script.feed(Input::Shutdown);
+        assert!(script.feed(Input::Shutdown).contains(&Command::AbandonHandlers));
+        assert_eq!(script.finish(ticket, Outcome::Failed("ended".into())), []);
+        let last = script.feed(Input::Persisted);
+        assert_eq!(last, [Command::Exit(Exit::Stopped)], "no report, and nothing passed over");
+        assert_eq!(script.session.status(script.now).counters.attempts_failed, 0);
+        assert_eq!(script.handled(), Some(cursor(0)));
+    }
 }
 
 #[test]

@@ -82,9 +82,13 @@ async fn every_kind_is_told_as_the_relay_reads_it() {
         ),
     ] {
         let relay = FakeRelay::start().await;
+        relay.push(&["s"]);
         let (code, stdout, stderr) = run(&relay, arguments).await;
         assert_eq!(code, Some(0), "{arguments:?}: {stderr}");
-        assert!(stdout.contains(&event), "{stdout}");
+        // It would become the message of a handler's report.
+        let is_asked = arguments.contains(&"--json");
+        assert_eq!(stdout.contains(&event), is_asked, "{stdout}");
+        assert_eq!(stdout.is_empty(), !is_asked, "{stdout}");
         assert_eq!(relay.seen(|seen| seen.told.clone()), [expected], "{arguments:?}");
     }
 }
@@ -122,6 +126,7 @@ async fn exit_codes_say_whether_it_was_taken() {
 async fn a_passing_fault_is_waited_out_with_the_same_id() {
     let event = event_id(1).to_string();
     let relay = FakeRelay::start().await;
+    relay.push(&["s"]);
     relay.plan_report(ErrorCode::Unavailable, None);
     let (code, ..) = run(&relay, &["activity", &event, "response", "b"]).await;
     assert_eq!(code, Some(0));
@@ -134,6 +139,71 @@ async fn a_passing_fault_is_waited_out_with_the_same_id() {
     }
     let (code, _, stderr) = run(&relay, &["status", &event, "completed"]).await;
     assert_eq!(code, Some(1), "{stderr}");
+}
+
+#[tokio::test]
+async fn an_event_of_a_channel_is_told_of_there() {
+    let event = event_id(1).to_string();
+    let relay = FakeRelay::start().await;
+    relay.set_channel("team:team-t");
+    relay.push(&["s"]);
+    let (code, _, stderr) = run(&relay, &["status", &event, "completed"]).await;
+    assert_eq!(code, Some(2), "{stderr}");
+    let (code, _, stderr) =
+        run(&relay, &["status", "--channel", "team:team-t", &event, "completed"]).await;
+    assert_eq!(code, Some(0), "{stderr}");
+    let of_kind = ["activity", &event, "thought", "hm", "--channel", "team:team-t"];
+    let (code, _, stderr) = run(&relay, &of_kind).await;
+    assert_eq!(code, Some(0), "{stderr}");
+}
+
+/// In the environment of a handler: its variables say something about the event.
+#[tokio::test]
+async fn a_handler_names_neither_the_channel_nor_anything_else() {
+    let event = event_id(1).to_string();
+    let relay = FakeRelay::start().await;
+    relay.set_channel("team:team-t");
+    relay.push(&["s"]);
+    let (_directory, state) = state();
+    let mut command = program(&relay.url(), &state, &["status", &event, "completed"]);
+    command.env("EDGERELAY_CHANNEL", "team:team-t").env("EDGERELAY_OWN", "true");
+    let output = output(command).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_client_of_a_channel_reports_and_shows_there() {
+    let relay = FakeRelay::start().await;
+    relay.set_channel("team:team-t");
+    relay.push(&["s"]);
+    let (_directory, state) = state();
+    let command = r#"echo '{"type":"thought","body":"hm"}' >&3"#;
+    let flags = ["listen", "--channel", "team:team-t", "--exec", command, "--exit-when-caught-up"];
+    let output = output(program(&relay.url(), &state, &flags)).await;
+    let stderr = text(&output.stderr);
+    assert!(!stderr.contains("WARN"), "{stderr}");
+    assert_eq!(relay.seen(|seen| (seen.told.len(), seen.reports.len())), (3, 2), "{stderr}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_relay_that_answers_nothing_to_linear_takes_reports_all_the_same() {
+    let relay = FakeRelay::start().await;
+    relay.push(&["s"]);
+    relay.show_nothing();
+    let (_directory, state) = state();
+    let command =
+        r#"for i in 1 2 3; do echo '{"type":"action","action":"a","parameter":""}' >&3; done"#;
+    let flags = ["listen", "--exec", command, "--exit-when-caught-up"];
+    let output = output(program(&relay.url(), &state, &flags)).await;
+    let stderr = text(&output.stderr);
+    assert_eq!(stderr.matches("WARN").count(), 1, "{stderr}");
+    assert!(stderr.contains("oauth_not_configured"), "{stderr}");
+    assert_eq!(relay.seen(|seen| (seen.told.len(), seen.reports.len())), (5, 2), "{stderr}");
+    let event = event_id(1).to_string();
+    let (code, _, stderr) = run(&relay, &["activity", &event, "thought", "hm"]).await;
+    assert_eq!(code, Some(2), "{stderr}");
 }
 
 #[tokio::test]

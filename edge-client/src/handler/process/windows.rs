@@ -1,11 +1,15 @@
-use std::{process::ExitStatus, time::Duration};
+use std::{
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
 use tokio::{
     process::{Child, Command},
     time::timeout,
 };
 
-use crate::handler::run::KILL_AFTER;
+/// How long Windows may take to end processes.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a text as a person would type it.
 pub(in crate::handler) fn shell(text: &str) -> Command {
@@ -14,8 +18,14 @@ pub(in crate::handler) fn shell(text: &str) -> Command {
     command
 }
 
-/// Ends the command at once: there is nothing by which it could be asked.
+/// Ends the command at once, with what it has started: a console program can't be asked.
 pub(in crate::handler) async fn end(child: &mut Child, _patience: Duration) -> Option<ExitStatus> {
+    if let Some(id) = child.id() {
+        let mut ending = Command::new("taskkill");
+        ending.args(["/T", "/F", "/PID", &id.to_string()]);
+        ending.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let _ = timeout(END_TIMEOUT, ending.status()).await;
+    }
     let _ = child.start_kill();
-    timeout(KILL_AFTER, child.wait()).await.ok()?.ok()
+    timeout(END_TIMEOUT, child.wait()).await.ok()?.ok()
 }

@@ -1,13 +1,5 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use command_fds::{CommandFdExt, FdMapping};
-use relay_schemas::Activity;
-use tokio::{
-    net::unix::pipe::pipe, process::Command, sync::oneshot, task::JoinHandle, time::timeout,
-};
+use tokio::{net::unix::pipe::pipe, process::Command, sync::oneshot, task::JoinHandle};
 
 use super::read;
 use crate::{
@@ -21,7 +13,6 @@ use crate::{
 /// Reads the command's progress.
 pub(in crate::handler) struct ProgressPipe {
     has_ended: oneshot::Sender<()>,
-    has_concluded: Arc<AtomicBool>,
     reading: JoinHandle<()>,
 }
 
@@ -41,25 +32,15 @@ impl ProgressPipe {
             .map_err(|_| "the descriptor for progress is taken".to_owned())?
             .env(PROGRESS_VARIABLE, child_fd.to_string());
         let (has_ended, ended) = oneshot::channel();
-        let has_concluded = Arc::new(AtomicBool::new(false));
-        let (teller, concluded) = (completion.teller(), Arc::clone(&has_concluded));
-        let tell = move |activity: Activity| {
-            if activity.content.ends_turn() {
-                concluded.store(true, Ordering::Relaxed);
-            }
-            teller.tell(activity);
-        };
-        let reading = tokio::spawn(read(receiver, event.id(), tell, ended));
-        Ok(Self { has_ended, has_concluded, reading })
+        let teller = completion.teller();
+        let tell = move |activity| teller.tell(activity);
+        let reading = tokio::spawn(read(receiver, event.id(), tell, ended, DRAIN));
+        Ok(Self { has_ended, reading })
     }
 
-    /// Whether a last word was among it. Nothing comes after this: the report is next.
-    pub(in crate::handler) async fn close(mut self) -> bool {
+    /// Nothing comes after this: the run's end is next.
+    pub(in crate::handler) async fn close(self) {
         let _ = self.has_ended.send(());
-        if timeout(DRAIN, &mut self.reading).await.is_err() {
-            self.reading.abort();
-            let _ = self.reading.await;
-        }
-        self.has_concluded.load(Ordering::Relaxed)
+        let _ = self.reading.await;
     }
 }
