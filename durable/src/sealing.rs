@@ -151,7 +151,9 @@ impl<S: LogStorage> Stream<S> {
     fn is_too_little(&self, until: Seq, now: UnixMillis) -> Result<bool, S::Error> {
         let log = self.log();
         let age_ms = log.hot_since().map_or(0, |since| now.since_ms(since));
-        if until == log.tail() || log.plan().is_some() || age_ms >= self.settings.seal_age_ms {
+        let is_whole = until == log.tail() || log.plan().is_some();
+        let is_old = age_ms >= self.settings.seal_age_ms;
+        if is_whole || is_old || !self.assignment().is_at_work() {
             return Ok(false);
         }
         // Whole rows are sealed.

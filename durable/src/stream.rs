@@ -273,7 +273,14 @@ impl<S: LogStorage> Stream<S> {
                 }
                 let mut outgoing = Outgoing::default();
                 reading::read_on(&self.log, &self.assignment, subscription, &mut outgoing, now)?;
-                self.settle(Opening::of(id, outgoing), now)
+                let opening = Opening::of(id, outgoing);
+                if self.assignment.is_at_work() {
+                    return self.settle(opening, now);
+                }
+                // It is the commonest message, and changes nothing for anybody else.
+                let mut commands = Vec::new();
+                self.push_round(opening.into_outgoing(), now, &mut commands);
+                Ok(commands)
             }
             Ok(ClientMessage::Bye {}) => {
                 subscription.says_bye();

@@ -71,7 +71,7 @@ impl<S: LogStorage> Stream<S> {
         Ok(commands)
     }
 
-    fn push_round(
+    pub(super) fn push_round(
         &mut self,
         outgoing: BTreeMap<ConnectionId, Outgoing>,
         now: UnixMillis,
