@@ -96,17 +96,21 @@ impl Edge {
         Ok(())
     }
 
-    /// Whether it ended so long ago that nobody looks for it any more.
+    /// Whether it ended so long ago that nobody looks for it any more. A credential without
+    /// sign-in would be good until it expires: a stream that is rebuilt has to learn that it isn't.
     pub fn is_forgotten(&self, now: UnixMillis) -> bool {
         let ended_at = self.revoked_at.map_or(self.expires_at, |at| at.min(self.expires_at));
-        now >= ended_at + ENDED_EDGE_LISTED_MS
+        let could_be_used = self.machine.is_none() && now < self.expires_at;
+        now >= ended_at + ENDED_EDGE_LISTED_MS && !could_be_used
     }
 
-    /// The streams that must yet learn that it is revoked: also those that it could read once.
+    /// The streams that must yet learn that it is revoked.
     pub fn streams_to_tell(&self) -> Vec<StreamKey> {
-        if self.are_streams_told {
-            return Vec::new();
-        }
+        if self.are_streams_told { Vec::new() } else { self.streams_ever() }
+    }
+
+    /// The streams that it may read, and those that it could read once.
+    pub fn streams_ever(&self) -> Vec<StreamKey> {
         let approved = self.machine.iter().flat_map(|machine| &machine.approved);
         let mut streams = self.streams();
         streams.extend(approved.map(|channel| StreamKey {

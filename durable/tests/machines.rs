@@ -327,6 +327,23 @@ fn a_revoked_machine_is_listed_for_a_month() {
     let expired = machine();
     assert!(!expired.is_forgotten(expired.expires_at + ENDED_EDGE_LISTED_MS - 1));
     assert!(expired.is_forgotten(expired.expires_at + ENDED_EDGE_LISTED_MS));
+    // A credential from an operator is good until it expires: a stream that lost its storage has to
+    // be told until then.
+    let mut enrolled = Edge { machine: None, expires_at: NOW + 366 * 24 * HOUR_MS, ..machine() };
+    enrolled.end(EndReason::Operator, NOW);
+    assert!(!enrolled.is_forgotten(enrolled.expires_at - 1));
+    assert!(enrolled.is_forgotten(enrolled.expires_at));
+}
+
+#[test]
+fn a_rebuilt_stream_is_told_of_whoever_could_read_it_once() {
+    let mut edge = approve(request(&["team:t"]), &[], NOW).unwrap();
+    edge.channels.clear();
+    edge.end(EndReason::Owner, NOW);
+    assert!(edge.streams_told());
+    assert_eq!(edge.streams_to_tell(), []);
+    let ever: Vec<String> = edge.streams_ever().iter().map(ToString::to_string).collect();
+    assert_eq!(ever, ["org/user:ada", "org/team:t"]);
 }
 
 #[test]

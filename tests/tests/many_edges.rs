@@ -136,7 +136,7 @@ async fn a_machine_has_no_more_than_it_works_on_and_who_cant_report_only_watches
 
 #[tokio::test]
 async fn an_event_that_nobody_finishes_goes_to_the_dead_letters_and_back() {
-    let relay = start("sticky").await;
+    let mut relay = start("sticky").await;
     let edge = enrol(&relay, "only").await;
     let (mut reader, _) = FrameReader::open(&relay, &edge, Dialect::Ndjson, "").await;
     deliver(&relay, 1).await;
@@ -154,6 +154,13 @@ async fn an_event_that_nobody_finishes_goes_to_the_dead_letters_and_back() {
     })
     .await;
     assert!(letter["reason"].as_str().unwrap().starts_with("assignment: "), "{letter}");
+    // It goes back there, also when it would be decided otherwise by then.
+    relay.lose_storage("DirectoryObject", ORGANIZATION).await;
+    let relay = relay.kill_and_restart().await;
+    let rules = format!("/admin/routing?organization={ORGANIZATION}");
+    let org = json!({ "strategy": "org" });
+    Answer::to(relay.as_operator(Method::PUT, &rules).json(&org)).await.ok();
+    let (mut reader, _) = FrameReader::open(&relay, &edge, Dialect::Ndjson, "").await;
     let path = format!("/admin/dead-letters/{}/put-back", letter["id"].as_str().unwrap());
     Answer::to(relay.as_operator(Method::POST, &path)).await.ok();
     let again = reader.frame("webhook").await.json();

@@ -100,7 +100,7 @@ async fn restore_revocations(call: &Call, stream: &StreamKey) -> worker::Result<
         ask(&call.env, "DIRECTORIES", organization, "/list", String::new()).await?;
     let name = stream.to_string();
     for edge in list.edges.iter().filter(|edge| edge.revoked_at.is_some()) {
-        if edge.streams().contains(stream) {
+        if edge.streams_ever().contains(stream) {
             let command = json!({ "edge": edge.id }).to_string();
             post_to_object(&call.env, "STREAMS", &name, "/revoke", command).await?;
         }

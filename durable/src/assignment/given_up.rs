@@ -34,6 +34,15 @@ impl Assignment {
         self.give_up_at = None;
     }
 
+    /// An event whose record can't be read makes no letter. It stays in the log, and holds up
+    /// nothing.
+    pub fn pass_over(&mut self, seq: Seq) {
+        self.leases.remove(&seq);
+        self.changes.leases.insert(seq);
+        self.counts.add(Counter::Assignments("unreadable"), 1);
+        self.give_up_at = None;
+    }
+
     fn lay_down(&mut self, id: EventId, seq: Seq) {
         self.leases.remove(&seq);
         self.changes.leases.insert(seq);

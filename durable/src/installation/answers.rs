@@ -15,9 +15,10 @@ pub(super) struct AnnouncedEvent {
     pub(super) announcement: Announcement,
     /// Whose token its answers are made with.
     pub(super) app: String,
-    /// A machine has answered, asked, or given up in words of its own.
+    /// What a machine has said last in its present run, if it has answered, asked, or given up in
+    /// words of its own.
     #[serde(default)]
-    pub(super) is_concluded: bool,
+    pub(super) last_word: Option<LastWord>,
     /// Until when it is kept.
     pub(super) until: UnixMillis,
 }
@@ -39,6 +40,26 @@ impl Wanted {
     fn now(id: String, urgency: Urgency, operation: Operation, now: UnixMillis) -> Self {
         let (stand_in, reason, first_after) = (None, None, None);
         Self { id, urgency, operation, stand_in, reason, first_after, not_before: now }
+    }
+}
+
+/// What ended a machine's turn by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LastWord {
+    /// A response or a question.
+    Answer,
+    /// An error.
+    Error,
+}
+
+impl LastWord {
+    /// What an activity is; `None` if work goes on after it.
+    pub(super) fn of(content: &ActivityContent) -> Option<Self> {
+        match content {
+            ActivityContent::Error { .. } => Some(Self::Error),
+            content => content.ends_turn().then_some(Self::Answer),
+        }
     }
 }
 
@@ -132,7 +153,7 @@ impl AnnouncedEvent {
 
     /// What it is said that no machine has finished it; nothing where one has answered.
     pub(super) fn abandon(&self, abandoned: &Abandoned, now: UnixMillis) -> Option<Wanted> {
-        if self.is_concluded {
+        if self.last_word.is_some() {
             return None;
         }
         let body = abandonment(abandoned);
@@ -160,7 +181,8 @@ impl AnnouncedEvent {
                 (Urgency::First, thought(&body), true)
             }
             // It has said itself what there was to say.
-            ReportStatus::Completed if self.is_concluded => return None,
+            ReportStatus::Completed if self.last_word.is_some() => return None,
+            ReportStatus::Failed if self.last_word == Some(LastWord::Error) => return None,
             ReportStatus::Completed => {
                 let default = if self.announcement.is_stop() { "Stopped." } else { "Done." };
                 (Urgency::Final, response(words(&report.message).unwrap_or(default)), false)
@@ -281,9 +303,12 @@ fn abandonment(abandoned: &Abandoned) -> String {
     format!("This was tried {times}{last}, and no machine has finished it. It is given up.{why}")
 }
 
+/// What it said last is mostly why; how it ended stands below.
 fn failure(report: &ReportCommand) -> String {
-    if let Some(text) = words(&report.error).or(words(&report.message)) {
-        return text.to_owned();
+    match (words(&report.message), words(&report.error)) {
+        (Some(message), Some(error)) if message != error => return format!("{message}\n\n{error}"),
+        (Some(text), _) | (None, Some(text)) => return text.to_owned(),
+        (None, None) => {}
     }
     let name = name_of(&report.edge.name);
     match report.exit_code {

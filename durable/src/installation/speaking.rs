@@ -1,16 +1,16 @@
 //! What events and machines say.
 
 use relay_schemas::{
-    Abandoned, ActivityCommand, ActivityReply, Announce, Announcement, AnsweredIn, ErrorCode,
-    EventId, Problem, ReportCommand, ReportStatus, UnixMillis,
+    Abandoned, ActivityCommand, ActivityContent, ActivityReply, Announce, Announcement, AnsweredIn,
+    ErrorCode, EventId, Problem, ReportCommand, ReportStatus, UnixMillis,
     limits::{OUTBOX_BYTES_MAX, OUTBOX_CALLS_MAX, PARKED_MS, PARKED_REPORTS_MAX, SPEAK_MS_MAX},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     Installation, InstallationError, Random,
-    answers::{AnnouncedEvent, activity_call_id, is_retried},
-    call::StandIn,
+    answers::{AnnouncedEvent, LastWord, activity_call_id, is_retried},
+    call::{StandIn, Urgency},
     not_installed,
     storage::{InstallationRow, InstallationStorage},
 };
@@ -48,6 +48,14 @@ impl Parked {
         self.number
     }
 
+    /// Whether Linear's clock stops for it.
+    fn is_word(&self) -> bool {
+        match &self.said {
+            Said::Report(_) => true,
+            Said::Activity(command) => is_word(&command.activity.content),
+        }
+    }
+
     fn key(&self) -> String {
         format!("{}/{:06}", self.event(), self.number)
     }
@@ -74,14 +82,14 @@ impl<S: InstallationStorage> Installation<S> {
         };
         let until = now + self.settings.event_kept_ms;
         let announcement = announcement.clone();
-        let mut event = AnnouncedEvent { announcement, app, is_concluded: false, until };
+        let mut event = AnnouncedEvent { announcement, app, last_word: None, until };
         let mut first = event.called_at();
         if event.announcement.is_stop() {
             first = self.first_word_of(&event);
             self.cancel_stand_ins(&event, Word::Stop)?;
         }
         let parked = self.parked.get(&event.announcement.event);
-        if parked.is_none_or(Vec::is_empty)
+        if !parked.is_some_and(|all| all.iter().any(Parked::is_word))
             && self.require_room().is_ok()
             && let Some(mut wanted) = event.stand_in(self.speak_at(&event.announcement, now), now)
         {
@@ -119,11 +127,11 @@ impl<S: InstallationStorage> Installation<S> {
             let key = parked.key();
             match parked.said {
                 Said::Report(report) => {
-                    self.answer_report(&event, &report, first.take(), now)?;
+                    self.answer_report(&mut event, &report, first.take(), now)?;
                 }
                 Said::Activity(activity) => {
                     // Nobody can be told any more that there is no session to show it in.
-                    self.show(&mut event, &activity, first.take(), now)?;
+                    self.show(&mut event, &activity, &mut first, now)?;
                 }
             }
             self.storage.delete(InstallationRow::Parked, &key)?;
@@ -156,9 +164,9 @@ impl<S: InstallationStorage> Installation<S> {
             return Ok(());
         }
         match self.read::<AnnouncedEvent>(InstallationRow::Event, &report.event.to_string())? {
-            Some(event) => {
+            Some(mut event) => {
                 self.require_room()?;
-                self.answer_report(&event, report, None, now)
+                self.answer_report(&mut event, report, None, now)
             }
             None => match self.awaited_in(report.event, report.kind.as_deref())? {
                 Some(_) => self.park(Said::Report(report.clone()), now),
@@ -180,11 +188,15 @@ impl<S: InstallationStorage> Installation<S> {
 
     fn answer_report(
         &mut self,
-        event: &AnnouncedEvent,
+        event: &mut AnnouncedEvent,
         report: &ReportCommand,
         first: Option<UnixMillis>,
         now: UnixMillis,
     ) -> Outcome<(), S> {
+        // What was said in a run is no last word when another one begins.
+        if is_retried(report) || report.status == ReportStatus::Processing {
+            self.note_last_word(event, None)?;
+        }
         let word = match report.status {
             ReportStatus::Processing => Word::Progress(report.event),
             ReportStatus::Failed if is_retried(report) => Word::Progress(report.event),
@@ -232,7 +244,7 @@ impl<S: InstallationStorage> Installation<S> {
         match self.read::<AnnouncedEvent>(InstallationRow::Event, &key)? {
             Some(mut event) => {
                 self.require_room()?;
-                if !self.show(&mut event, &command, None, now)? {
+                if !self.show(&mut event, &command, &mut None, now)? {
                     return Err(InstallationError::Refused(session_unknown()));
                 }
             }
@@ -246,27 +258,47 @@ impl<S: InstallationStorage> Installation<S> {
         Ok(reply)
     }
 
-    /// `false`: there is no session to show it in.
+    /// `false`: there is no session to show it in. `first`: as for what is parked.
     fn show(
         &mut self,
         event: &mut AnnouncedEvent,
         command: &ActivityCommand,
-        first: Option<UnixMillis>,
+        first: &mut Option<UnixMillis>,
         now: UnixMillis,
     ) -> Outcome<bool, S> {
         let Some(mut wanted) = event.show(command, now) else { return Ok(false) };
-        wanted.first_after = first.or_else(|| self.first_word_of(event));
+        let is_word = is_word(&command.activity.content);
+        if is_word {
+            wanted.first_after = first.take().or_else(|| self.first_word_of(event));
+        }
+        if wanted.first_after.is_some() {
+            wanted.urgency = Urgency::First;
+        }
         let about = (event.app.as_str(), command.event, event.lane());
         self.want(wanted, about, now)?;
-        let ends_turn = command.activity.content.ends_turn();
-        if ends_turn && !event.is_concluded {
-            event.is_concluded = true;
-            let key = command.event.to_string();
+        let last_word = LastWord::of(&command.activity.content);
+        if last_word.is_some() {
+            self.note_last_word(event, last_word)?;
+        }
+        if is_word {
+            let word = if last_word.is_some() { Word::End } else { Word::Progress(command.event) };
+            self.cancel_stand_ins(event, word)?;
+        }
+        Ok(true)
+    }
+
+    /// What a machine has said last about an event.
+    fn note_last_word(
+        &mut self,
+        event: &mut AnnouncedEvent,
+        last_word: Option<LastWord>,
+    ) -> Outcome<(), S> {
+        if event.last_word != last_word {
+            event.last_word = last_word;
+            let key = event.announcement.event.to_string();
             self.put(InstallationRow::Event, &key, &*event, Some(event.until))?;
         }
-        let word = if ends_turn { Word::End } else { Word::Progress(command.event) };
-        self.cancel_stand_ins(event, word)?;
-        Ok(true)
+        Ok(())
     }
 
     fn park(&mut self, said: Said, now: UnixMillis) -> Outcome<(), S> {
@@ -341,6 +373,12 @@ enum Word {
     End,
     /// A person wants the agent to stop, which is answered instead.
     Stop,
+}
+
+/// Whether Linear takes it for an answer: its clock goes on over a plan (facts of its agents'
+/// interface, as of November 2026: an activity or external URLs acknowledge a session).
+fn is_word(content: &ActivityContent) -> bool {
+    !matches!(content, ActivityContent::Plan { .. })
 }
 
 fn session_unknown() -> Problem {

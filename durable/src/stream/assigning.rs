@@ -91,7 +91,10 @@ impl<S: LogStorage> Stream<S> {
         for Lease { seq, attempt, failure, tried, subject, .. } in self.assignment.to_give_up(now) {
             let mut letter = None;
             read_one(&self.log, seq, &mut |record| letter = letter_of(record))?;
-            let Some((message, body)) = letter else { continue };
+            let Some((message, body)) = letter else {
+                self.assignment.pass_over(seq);
+                continue;
+            };
             let failure = failure.unwrap_or_default();
             let reason = format!("assignment: given to {attempt} edges; last: {failure}");
             let last = tried.last().filter(|_| failure != FAILED);

@@ -106,6 +106,18 @@ fn an_event_is_given_up_whole_and_told_until_it_is_there() {
     });
 }
 
+#[test]
+fn a_record_that_makes_no_letter_holds_up_nothing() {
+    check_round_robin(|mut relay| {
+        let mut event = event_about(1, "Issue.update", "", "i");
+        event.record = event.record.replace(r#","data":"#, r#","nothing":"#);
+        relay.append(std::slice::from_ref(&event));
+        fail_out(&mut relay);
+        assert_eq!(relay.given_up, []);
+        assert!(relay.stream.assignment().leases().is_empty());
+    });
+}
+
 fn letter_seq() -> relay_schemas::Seq {
     relay_schemas::Seq::new(1)
 }

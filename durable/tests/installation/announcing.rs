@@ -80,6 +80,26 @@ fn a_machine_that_speaks_first_is_not_spoken_for() {
 }
 
 #[test]
+fn a_plan_is_no_first_word() {
+    let plan = json!({"type": "plan", "steps": [{"content": "Read", "status": "pending"}]});
+    for is_before in [true, false] {
+        let mut desk = Desk::new();
+        if !is_before {
+            desk.announce(created(1, "s", &["laptop"]));
+        }
+        desk.activity(&activity(1, "", plan.clone()));
+        if is_before {
+            desk.announce(created(1, "s", &["laptop"]));
+        }
+        desk.drain();
+        assert_eq!(desk.linear.texts().len(), 1, "the plan");
+        desk.wait(20_000);
+        desk.drain();
+        assert_eq!(desk.linear.texts()[1..], ["Waiting for `laptop`."], "{is_before}");
+    }
+}
+
+#[test]
 fn an_event_is_announced_once() {
     let mut desk = Desk::new();
     for _ in 0..2 {

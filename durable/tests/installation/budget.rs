@@ -69,6 +69,12 @@ fn what_is_left_of_a_budget_is_kept_for_what_is_urgent() {
     desk.report(&report(1, ReportStatus::Completed, None));
     desk.drain();
     assert_eq!(desk.linear.texts()[2..], ["two", "Done."]);
+    // A machine's first word is as urgent as the relay's would be.
+    desk.announce(created(3, "u", &["laptop"]));
+    desk.activity(&thought(3, "three"));
+    desk.activity(&thought(3, "four"));
+    desk.drain();
+    assert_eq!(desk.linear.texts()[4..], ["three"]);
 }
 
 #[test]

@@ -35,9 +35,33 @@ fn a_report_becomes_an_activity() {
         |body: &str| json!({"agentSessionId": "s", "content": {"type": "error", "body": body}});
     let failed = report(1, ReportStatus::Failed, Some("last line"));
     check(&failed, error("last line"));
-    check(&ReportCommand { error: Some("why".into()), ..failed.clone() }, error("why"));
+    let both = ReportCommand { error: Some("exit status: 1".into()), ..failed.clone() };
+    check(&both, error("last line\n\nexit status: 1"));
+    check(&ReportCommand { message: None, ..both }, error("exit status: 1"));
     let silent = ReportCommand { message: None, exit_code: Some(3), ..failed };
     check(&silent, error("The handler on `laptop` failed with exit code 3."));
+}
+
+#[test]
+fn a_last_word_is_that_of_its_run() {
+    let said = |kind: &str| activity(1, "", json!({"type": kind, "body": kind}));
+    let completed = report(1, ReportStatus::Completed, Some("completed"));
+    let failed = report(1, ReportStatus::Failed, Some("failed"));
+    for (kind, end) in [("error", &failed), ("error", &completed), ("response", &completed)] {
+        let mut desk = Desk::new();
+        desk.announce(created(1, "s", &["laptop"]));
+        desk.report(&report(1, ReportStatus::Processing, None));
+        desk.activity(&said(kind));
+        desk.report(end);
+        desk.drain();
+        desk.check(&["Working on it on `laptop`.", kind]);
+        // It is begun again.
+        desk.report(&report(1, ReportStatus::Processing, None));
+        desk.report(&completed);
+        desk.drain();
+        let again = ["Working on it on `laptop`.", kind, "completed"];
+        assert_eq!(desk.linear.texts().last(), again.last(), "{:?}", desk.linear.texts());
+    }
 }
 
 #[test]

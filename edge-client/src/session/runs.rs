@@ -34,9 +34,8 @@ impl Session {
         while let Some((ticket, job)) = self.lanes.start_next() {
             job.attempts += 1;
             let (event, attempt) = (job.event.clone(), job.attempts);
-            if attempt == 1 {
-                self.report(event.id(), ReportStatus::Processing, None, RunSummary::default());
-            }
+            // Also when it is begun again: what the attempt before has said last is not the end.
+            self.report(event.id(), ReportStatus::Processing, None, RunSummary::default());
             self.commands.push_back(Command::Run { ticket, event, attempt });
         }
     }

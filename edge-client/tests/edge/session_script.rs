@@ -260,6 +260,7 @@ fn a_failed_handler_is_tried_again_and_then_stops_the_client() {
     );
     let (again, event, attempt) = run(&script.wake());
     assert_eq!((again, event.id(), attempt), (ticket, event_id(1), 2));
+    script.feed(Input::Persisted);
     let commands = script.finish(ticket, Outcome::Failed("no".into()));
     let failed = relay_schemas::Report {
         error: Some("no".into()),
