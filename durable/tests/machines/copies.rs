@@ -1,8 +1,8 @@
 //! Goal: a copied refresh token is noticed as soon as both who have it have shown what they got; an
 //! answer that was lost, once or a hundred times, is never taken for a copy.
 //!
-//! Method: scripts of who shows which generation, to refresh or to read. Where there are two, both
-//! orders are played.
+//! Method: scripts of who shows which generation, to refresh or to read; and every order of five acts
+//! of two who have the same tokens.
 
 use relay_durable::{Edge, EndReason, RefreshRefusal, refresh};
 use relay_schemas::{
@@ -117,6 +117,7 @@ fn a_thief_who_holds_back_holds_another_pair_than_the_machine() {
     assert!(!read(&mut reader, thief, NOW + 7), "nor does it read");
     assert_eq!(reader.ended_by, Some(EndReason::RefreshReused));
     assert!(reader.is_end_untold());
+    assert!(is_no_news(&reader, thief), "it is counted once");
 
     // The machine's next refresh changes nothing, used or not: the thief still comes too late.
     let next = show(&mut edge, machines, NOW + HOUR_MS).unwrap();
@@ -143,6 +144,20 @@ fn a_thief_who_only_reads_is_noticed_when_the_machine_reads_or_refreshes() {
     let mut edge = asked(1);
     assert!(read(&mut edge, 2, NOW + 10));
     assert_eq!(show(&mut edge, 1, NOW + 20), Err(REUSED));
+}
+
+#[test]
+fn a_thief_in_a_hurry_is_noticed_when_the_machine_refreshes() {
+    // The access token of the machine's pair is told apart from two arrivals back. A thief who
+    // refreshes faster than that is not noticed before the machine has to refresh, within its hour.
+    let mut edge = asked(2);
+    let (machines, thief) = (2, 3);
+    for generation in thief..thief + 3 {
+        assert!(!read(&mut edge.clone(), machines, NOW + 10) || generation == thief);
+        assert_eq!(show(&mut edge, generation, NOW + 10), Ok(generation + 1));
+    }
+    assert!(is_no_news(&edge, machines));
+    assert_eq!(show(&mut edge, machines, NOW + HOUR_MS), Err(REUSED));
 }
 
 #[test]
@@ -206,6 +221,75 @@ fn the_first_pair_is_given_until_it_has_arrived() {
     revoked.end(EndReason::Owner, NOW);
     assert_eq!(revoked.first_pair(NOW), refused);
     assert_eq!(machine().first_pair(machine().expires_at), refused);
+}
+
+/// One of two who begin with the same pair.
+#[derive(Clone)]
+struct Holder {
+    generation: u64,
+    before: u64,
+    /// Whether it has shown a pair that only it was given.
+    has_shown_own: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Refresh,
+    RefreshInVain,
+    Read,
+    ReadWithTheOneBefore,
+}
+
+const ACTS: [Act; 4] = [Act::Refresh, Act::RefreshInVain, Act::Read, Act::ReadWithTheOneBefore];
+
+impl Holder {
+    fn act(&mut self, edge: &mut Edge, act: Act) {
+        match act {
+            Act::Refresh => {
+                if let Ok(next) = show(edge, self.generation, NOW) {
+                    self.has_shown_own |= self.generation != 1;
+                    (self.before, self.generation) = (self.generation, next);
+                }
+                return;
+            }
+            Act::RefreshInVain => _ = show(edge, self.generation, NOW),
+            Act::Read => _ = edge.shown(self.generation, NOW),
+            Act::ReadWithTheOneBefore => {
+                edge.shown(self.before, NOW);
+                return;
+            }
+        }
+        self.has_shown_own |= self.generation != 1;
+    }
+}
+
+/// Plays all that may follow, and gives how many plays ended the machine. `acted` are those who did.
+fn play(edge: &Edge, holders: &[Holder; 2], acted: [bool; 2], acts_left: u32) -> u64 {
+    if holders.iter().all(|holder| holder.has_shown_own) {
+        assert!(edge.revoked_at.is_some(), "two hold a pair each");
+    }
+    if edge.revoked_at.is_some() {
+        assert_eq!(acted, [true, true], "there is only one");
+        return 1;
+    }
+    if acts_left == 0 {
+        return 0;
+    }
+    let mut ended = 0;
+    for (who, act) in [0, 1].into_iter().flat_map(|who| ACTS.map(|act| (who, act))) {
+        let (mut edge, mut holders, mut acted) = (edge.clone(), holders.clone(), acted);
+        holders[who].act(&mut edge, act);
+        acted[who] = true;
+        ended += play(&edge, &holders, acted, acts_left - 1);
+    }
+    ended
+}
+
+#[test]
+fn two_are_told_apart_in_whatever_order_they_come_and_one_is_left_alone() {
+    let holder = Holder { generation: 1, before: 1, has_shown_own: false };
+    let ended = play(&machine(), &[holder.clone(), holder], [false, false], 5);
+    assert!(ended > 1_000, "{ended}");
 }
 
 /// A machine as an earlier relay stored it, which gave one pair until that was used.
