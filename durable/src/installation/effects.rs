@@ -10,7 +10,7 @@ use relay_schemas::{
 
 use super::{
     Installation, Random, SWEEP_INTERVAL_MS,
-    call::{Call, Operation, Urgency, batch_request},
+    call::{Call, Urgency, batch_request},
     grant::RefreshForm,
     outbox::Request,
     storage::{InstallationRow, InstallationStorage},
@@ -25,9 +25,6 @@ const RETRY_AFTER_MS_MAX: u64 = 600_000;
 /// How often a call is made with tokens that are refused: with its pauses, for the better part of an
 /// hour.
 const REFUSALS_MAX: u32 = 20;
-
-/// How long an answer waits behind a thought that fails.
-const HELD_UP_MS_MAX: u64 = 60_000;
 
 /// What the shell is to do.
 #[derive(Clone, PartialEq, Eq)]
@@ -240,9 +237,10 @@ impl<S: InstallationStorage> Installation<S> {
         for number in self.outbox.idle_where(is_old) {
             self.give_up(number, ("expired", ""), now)?;
         }
-        for (number, since) in self.outbox.holding_up(now) {
-            if now.since_ms(since) >= HELD_UP_MS_MAX {
-                self.let_answer_pass(number, now)?;
+        for (number, until) in self.outbox.holding_up(now) {
+            // A thought after an answer would look as if the agent had begun again.
+            if until <= now {
+                self.give_up(number, ("overtaken", ""), now)?;
             }
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
@@ -252,20 +250,6 @@ impl<S: InstallationStorage> Installation<S> {
             self.save_sweep_at(next.map(|at| at.max(now + SWEEP_INTERVAL_MS)))?;
         }
         Ok(())
-    }
-
-    /// A call has failed for so long that the answer behind it goes first. A thought after an answer
-    /// would look as if the agent had begun again; a plan, a link or a reaction can come later.
-    fn let_answer_pass(&mut self, number: u64, now: UnixMillis) -> Result<(), S::Error> {
-        match self.outbox.call(number).map(|call| &call.operation) {
-            Some(Operation::Session { .. } | Operation::Reaction { .. }) => {
-                let Some(call) = self.outbox.put_behind(number).cloned() else { return Ok(()) };
-                self.put(InstallationRow::Call, &call.id, &call, None)
-            }
-            Some(Operation::Activity { .. } | Operation::Comment { .. }) | None => {
-                self.give_up(number, ("overtaken", ""), now)
-            }
-        }
     }
 
     /// When there is something to do, as far as is known now. While requests are under way the
@@ -279,9 +263,8 @@ impl<S: InstallationStorage> Installation<S> {
         let end = grants.filter_map(|grant| grant.ends_at(has_client_credentials)).min();
         let expiry = self.outbox.calls().map(|call| call.made_at + CALL_AGE_MS_MAX).min();
         let next = self.outbox.next_at(&gate, now);
-        let held_up = self.outbox.holding_up(now).into_iter().map(|(_, since)| since).min();
-        let pass = held_up.map(|since| since + HELD_UP_MS_MAX);
-        [refresh, end, expiry, next, pass, self.sweep_at].into_iter().flatten().min()
+        let overtaken = self.outbox.holding_up(now).into_iter().map(|(_, until)| until).min();
+        [refresh, end, expiry, next, overtaken, self.sweep_at].into_iter().flatten().min()
     }
 }
 

@@ -12,6 +12,7 @@ mod limits;
 mod linear;
 mod news;
 mod outbox;
+mod overtaking;
 mod people;
 mod reporting;
 mod revoking;

@@ -174,25 +174,6 @@ fn an_answer_waits_a_minute_for_a_thought_that_fails() {
 }
 
 #[test]
-fn what_may_be_shown_after_an_answer_is_put_behind_it() {
-    let mut desk = Desk::new();
-    desk.announce(mention(1));
-    desk.report(&report(1, ReportStatus::Processing, None));
-    desk.report(&report(1, ReportStatus::Completed, Some("I looked.")));
-    fail(&mut desk, NOW + 60_000);
-    desk.now = NOW + 60_000;
-    let comment = desk.effect();
-    desk.reload();
-    desk.perform(&comment);
-    desk.drain();
-    desk.check(&["I looked."]);
-    desk.wait(300_000);
-    desk.drain();
-    desk.check(&["I looked.", "eyes"]);
-    assert_eq!(desk.status().outbox.given_up, 0);
-}
-
-#[test]
 fn what_somebody_waits_for_goes_first() {
     let mut desk = Desk::new();
     begin(&mut desk, 1..=20);
