@@ -1,8 +1,10 @@
 //! What events and machines say.
 
+use std::collections::BTreeMap;
+
 use relay_schemas::{
     Abandoned, ActivityCommand, ActivityContent, ActivityReply, Announce, Announcement, AnsweredIn,
-    ErrorCode, EventId, Problem, ReportCommand, ReportStatus, UnixMillis,
+    EdgeId, ErrorCode, EventId, Problem, ReportCommand, ReportStatus, UnixMillis,
     limits::{OUTBOX_BYTES_MAX, OUTBOX_CALLS_MAX, PARKED_MS, PARKED_REPORTS_MAX, SPEAK_MS_MAX},
 };
 use serde::{Deserialize, Serialize};
@@ -82,7 +84,7 @@ impl<S: InstallationStorage> Installation<S> {
         };
         let until = now + self.settings.event_kept_ms;
         let announcement = announcement.clone();
-        let mut event = AnnouncedEvent { announcement, app, last_word: None, until };
+        let mut event = AnnouncedEvent { announcement, app, last_words: BTreeMap::new(), until };
         let mut first = event.called_at();
         if event.announcement.is_stop() {
             first = self.first_word_of(&event);
@@ -195,7 +197,7 @@ impl<S: InstallationStorage> Installation<S> {
     ) -> Outcome<(), S> {
         // What was said in a run is no last word when another one begins.
         if is_retried(report) || report.status == ReportStatus::Processing {
-            self.note_last_word(event, None)?;
+            self.note_last_word(event, &report.edge.id, None)?;
         }
         let word = match report.status {
             ReportStatus::Processing => Word::Progress(report.event),
@@ -278,7 +280,7 @@ impl<S: InstallationStorage> Installation<S> {
         self.want(wanted, about, now)?;
         let last_word = LastWord::of(&command.activity.content);
         if last_word.is_some() {
-            self.note_last_word(event, last_word)?;
+            self.note_last_word(event, &command.edge.id, last_word)?;
         }
         if is_word {
             let word = if last_word.is_some() { Word::End } else { Word::Progress(command.event) };
@@ -291,10 +293,10 @@ impl<S: InstallationStorage> Installation<S> {
     fn note_last_word(
         &mut self,
         event: &mut AnnouncedEvent,
+        edge: &EdgeId,
         last_word: Option<LastWord>,
     ) -> Outcome<(), S> {
-        if event.last_word != last_word {
-            event.last_word = last_word;
+        if event.take_last_word(edge, last_word) {
             let key = event.announcement.event.to_string();
             self.put(InstallationRow::Event, &key, &*event, Some(event.until))?;
         }

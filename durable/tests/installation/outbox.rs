@@ -6,7 +6,7 @@ use relay_durable::InstallationRow;
 use relay_schemas::{ReportStatus, linear_api::LinearAnswer};
 use serde_json::json;
 
-use crate::desk::{DAY_MS, Desk, NOW, activity, created, mention, report, variables};
+use crate::desk::{DAY_MS, Desk, NOW, activity, created, report, variables};
 
 fn thought(number: u8, body: &str) -> relay_schemas::ActivityCommand {
     activity(number, "", json!({"type": "thought", "body": body}))
