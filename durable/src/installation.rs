@@ -38,7 +38,7 @@ pub use self::news::News;
 pub use self::person::PersonStep;
 pub use self::storage::{InstallationRow, InstallationStorage};
 pub use self::vault::{Random, TokenKeys};
-pub use self::work_clock::{Wake, WorkClock};
+pub use self::work_clock::{Pace, Wake, WorkClock};
 use self::{
     answers::Wanted,
     call::{Call, Urgency},

@@ -50,7 +50,7 @@ pub use health::EdgeState;
 pub use installation::MemoryInstallation;
 pub use installation::{
     Effect, Installation, InstallationError, InstallationRow, InstallationSettings,
-    InstallationStorage, News, PersonStep, Random, RefreshForm, TokenKeys, Wake, WorkClock,
+    InstallationStorage, News, Pace, PersonStep, Random, RefreshForm, TokenKeys, Wake, WorkClock,
 };
 pub use log::{Log, Resolved};
 pub use metrics::{MetricsRegistry, Unsaved};

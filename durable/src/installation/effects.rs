@@ -14,6 +14,7 @@ use super::{
     grant::RefreshForm,
     outbox::Request,
     storage::{InstallationRow, InstallationStorage},
+    work_clock::Pace,
 };
 
 /// How long batches are left alone after one was refused for being one.
@@ -62,6 +63,18 @@ impl<S: InstallationStorage> Installation<S> {
     /// The next thing to do, until there is none. What it tells to do is under way from then on,
     /// and is told again only after its answer, or by a value loaded anew.
     pub fn next_effect(&mut self, now: UnixMillis) -> Result<Option<Effect>, S::Error> {
+        self.next_effect_at(Pace::Full, now)
+    }
+
+    /// The next thing to do of what the work may still begin.
+    pub fn next_effect_at(
+        &mut self,
+        pace: Pace,
+        now: UnixMillis,
+    ) -> Result<Option<Effect>, S::Error> {
+        if pace == Pace::Ending {
+            return Ok(None);
+        }
         self.sweep(now)?;
         self.note_lost_grants(now)?;
         if let Some(effect) = self.next_refresh(now) {
@@ -69,7 +82,7 @@ impl<S: InstallationStorage> Installation<S> {
         }
         let calls = {
             let gate = |call: &Call| self.gate(call, now);
-            self.outbox.next(&gate, now >= self.batches_from, now)
+            self.outbox.next(&gate, (pace, now >= self.batches_from), now)
         };
         let Some((calls, urgency)) = calls else { return Ok(None) };
         Ok(self.begin_calls(calls, urgency, now))
@@ -255,6 +268,16 @@ impl<S: InstallationStorage> Installation<S> {
     /// When there is something to do, as far as is known now. While requests are under way the
     /// shell is awake anyway.
     pub fn next_alarm(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.times(now).min()
+    }
+
+    /// When there is something new to do while requests are under way. What is due already has been
+    /// told, or waits for one of them to end.
+    pub fn next_look(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.times(now).filter(|at| *at > now).min()
+    }
+
+    fn times(&self, now: UnixMillis) -> impl Iterator<Item = UnixMillis> {
         let gate = |call: &Call| self.gate(call, now);
         let has_client_credentials = self.settings.has_client_credentials;
         let grants = self.grants.values();
@@ -262,9 +285,9 @@ impl<S: InstallationStorage> Installation<S> {
             grants.clone().filter_map(|grant| grant.refresh_at(has_client_credentials)).min();
         let end = grants.filter_map(|grant| grant.ends_at(has_client_credentials)).min();
         let expiry = self.outbox.calls().map(|call| call.made_at + CALL_AGE_MS_MAX).min();
-        let next = self.outbox.next_at(&gate, now);
         let overtaken = self.outbox.holding_up(now).into_iter().map(|(_, until)| until).min();
-        [refresh, end, expiry, next, overtaken, self.sweep_at].into_iter().flatten().min()
+        let others = [refresh, end, expiry, overtaken, self.sweep_at].into_iter().flatten();
+        self.outbox.times(&gate, now).into_iter().chain(others)
     }
 }
 

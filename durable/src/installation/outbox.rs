@@ -5,7 +5,10 @@ use relay_schemas::{
     limits::{LINEAR_BATCH_MAX, LINEAR_REQUESTS_MAX},
 };
 
-use super::call::{Call, StandIn, Urgency};
+use super::{
+    call::{Call, StandIn, Urgency},
+    work_clock::Pace,
+};
 
 /// Requests that are kept free for what can't wait.
 const URGENT_REQUESTS: usize = 2;
@@ -167,7 +170,7 @@ impl Outbox {
     pub(super) fn next(
         &self,
         gate: &dyn Fn(&Call) -> Gate,
-        may_batch: bool,
+        (pace, may_batch): (Pace, bool),
         now: UnixMillis,
     ) -> Option<(Vec<u64>, Urgency)> {
         let ordinary = self.requests.values().filter(|request| !request.is_urgent).count();
@@ -175,7 +178,7 @@ impl Outbox {
         let is_full_of_ordinary = ordinary >= LINEAR_REQUESTS_MAX - URGENT_REQUESTS;
         let may_go = |head: &Head| {
             let has_room = head.urgency != Urgency::Ordinary || !is_full_of_ordinary;
-            has_room && head.is_due(now)
+            has_room && pace.allows(head.urgency) && head.is_due(now)
         };
         if is_full {
             return None;
@@ -197,19 +200,15 @@ impl Outbox {
         (!waiting.is_alone && waiting.call.is_sociable()).then_some(&waiting.call)
     }
 
-    /// When the next call may be made, if no request under way were in its way.
-    pub(super) fn next_at(
-        &self,
-        gate: &dyn Fn(&Call) -> Gate,
-        now: UnixMillis,
-    ) -> Option<UnixMillis> {
+    /// When calls may be made, if no request under way were in their way.
+    pub(super) fn times(&self, gate: &dyn Fn(&Call) -> Gate, now: UnixMillis) -> Vec<UnixMillis> {
         let heads = self.heads(gate, now).into_iter().filter_map(|head| head.from);
         let early = self.calls.values().filter_map(|waiting| {
             let call = &waiting.call;
             let is_early = call.stand_in.is_some() && call.not_before > now;
             is_early.then_some(call.not_before)
         });
-        heads.chain(early).min()
+        heads.chain(early).collect()
     }
 
     /// These calls are under way from now on. A thought that an answer waits behind takes none of
