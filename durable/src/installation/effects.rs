@@ -4,7 +4,7 @@ use std::fmt;
 
 use relay_schemas::{
     Counter, SecretText, UnixMillis,
-    limits::{CALL_AGE_MS_MAX, CALL_RETRY_MS, PARKED_MS},
+    limits::{CALL_AGE_MS_MAX, CALL_RETRY_MS},
     linear_api::{BatchOutcome, LinearAnswer, Outcome},
 };
 
@@ -258,7 +258,7 @@ impl<S: InstallationStorage> Installation<S> {
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.storage.delete_expired(now)?;
-            self.forget_parked(PARKED_MS, now);
+            self.forget_parked(now);
             let next = self.storage.next_expiry()?;
             self.save_sweep_at(next.map(|at| at.max(now + SWEEP_INTERVAL_MS)))?;
         }
