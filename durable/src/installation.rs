@@ -271,6 +271,7 @@ impl<S: InstallationStorage> Installation<S> {
             operation: wanted.operation,
             stand_in: wanted.stand_in,
             reason: wanted.reason,
+            is_replacement: wanted.is_replacement,
             first_after: wanted.first_after,
             made_at: now,
             not_before: wanted.not_before,

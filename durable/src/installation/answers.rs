@@ -9,7 +9,7 @@ use relay_schemas::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::call::{Operation, StandIn, StandInReason, Urgency, call_id};
+use super::call::{Call, Operation, StandIn, StandInReason, Urgency, call_id};
 
 /// An event that was announced, as long as somebody may report on it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,13 +35,42 @@ pub(super) struct Wanted {
     pub(super) reason: Option<StandInReason>,
     pub(super) first_after: Option<UnixMillis>,
     pub(super) not_before: UnixMillis,
+    pub(super) is_replacement: bool,
 }
 
 impl Wanted {
     /// What a machine has said.
     fn now(id: String, urgency: Urgency, operation: Operation, now: UnixMillis) -> Self {
-        let (stand_in, reason, first_after) = (None, None, None);
-        Self { id, urgency, operation, stand_in, reason, first_after, not_before: now }
+        Self {
+            id,
+            urgency,
+            operation,
+            stand_in: None,
+            reason: None,
+            first_after: None,
+            not_before: now,
+            is_replacement: false,
+        }
+    }
+
+    /// What is shown in place of an answer that Linear refuses for good: a person waits for it.
+    pub(super) fn in_place_of(
+        refused: &Call,
+        (code, message): (&str, &str),
+        now: UnixMillis,
+    ) -> Option<Self> {
+        let Operation::Activity { session, .. } = &refused.operation else { return None };
+        let is_gone = [code, message].iter().any(|text| says_not_found(text));
+        if refused.is_replacement || !refused.is_answer() || is_gone {
+            return None;
+        }
+        let body = format!("The answer could not be shown: {code}.");
+        let content = json!({ "type": "error", "body": body });
+        let (session, ephemeral, options) = (session.clone(), false, None);
+        let operation = Operation::Activity { session, content, ephemeral, options };
+        let id = call_id(refused.event, "relay", "refused", &refused.id);
+        let urgency = refused.urgency.min(Urgency::Final);
+        Some(Self { is_replacement: true, ..Self::now(id, urgency, operation, now) })
     }
 }
 
@@ -146,6 +175,7 @@ impl AnnouncedEvent {
             }),
             first_after: None,
             not_before,
+            is_replacement: false,
         })
     }
 
@@ -266,6 +296,12 @@ impl AnnouncedEvent {
         let id = activity_call_id(command);
         Some(Wanted::now(id, urgency, operation, now))
     }
+}
+
+/// Linear has a text for it, and no code.
+fn says_not_found(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("not found") || text.contains("not_found")
 }
 
 /// The id that an activity has at Linear.

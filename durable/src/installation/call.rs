@@ -103,6 +103,9 @@ pub(super) struct Call {
     /// Why it is the relay that speaks, where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<StandInReason>,
+    /// Whether it is said because Linear refused an answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_replacement: bool,
     /// When Linear sent the event of a new session, if this is the first that is shown in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) first_after: Option<UnixMillis>,

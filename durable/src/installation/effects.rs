@@ -10,6 +10,7 @@ use relay_schemas::{
 
 use super::{
     Installation, Random, SWEEP_INTERVAL_MS,
+    answers::Wanted,
     call::{Call, Urgency, batch_request},
     grant::RefreshForm,
     outbox::Request,
@@ -200,7 +201,11 @@ impl<S: InstallationStorage> Installation<S> {
         }
         match outcome {
             Outcome::Accepted | Outcome::AlreadyThere => self.finish(number, now),
-            Outcome::Permanent { code, message } => self.give_up(number, (code, message), now),
+            Outcome::Permanent { code, message } => {
+                // First, so that a crash in between does both again.
+                self.replace(number, (code, message), now)?;
+                self.give_up(number, (code, message), now)
+            }
             // It is the budget that waits.
             Outcome::RateLimited { .. } => Ok(()),
             Outcome::Unauthorized => self.refuse(number, now, random),
@@ -213,6 +218,19 @@ impl<S: InstallationStorage> Installation<S> {
                 self.postpone(number, now + pause_ms)
             }
         }
+    }
+
+    /// Linear refuses a call for good: whoever waits for an answer is told.
+    fn replace(
+        &mut self,
+        number: u64,
+        refusal: (&str, &str),
+        now: UnixMillis,
+    ) -> Result<(), S::Error> {
+        let Some(call) = self.outbox.call(number) else { return Ok(()) };
+        let Some(wanted) = Wanted::in_place_of(call, refusal, now) else { return Ok(()) };
+        let (app, event, lane) = (call.app.clone(), call.event, call.lane.clone());
+        self.want(wanted, (&app, event, lane), now)
     }
 
     /// A call whose token was refused goes at once when there is a new one. If it is refused again

@@ -14,6 +14,7 @@ mod news;
 mod outbox;
 mod overtaking;
 mod people;
+mod refusing;
 mod reporting;
 mod revoking;
 mod simulation;
