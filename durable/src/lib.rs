@@ -37,7 +37,7 @@ pub mod test_storage;
 pub use address::requester;
 pub use assignment::{
     AssignedHead, Assignment, AssignmentRules, Candidate, Choice, EdgeRecord, Holder, Lease,
-    LeaseState, LeaseSubject, Load, Present, Standing, Stop, choose, score, session_key,
+    LeaseState, LeaseSubject, Left, Load, Present, Standing, Stop, choose, score, session_key,
 };
 pub use command::{Command, Connected, ConnectionId, GivenUp, StreamError};
 pub use device::{Approver, DeviceDecision, DeviceGrant, Guesses, code_unknown};

@@ -10,7 +10,7 @@ use relay_schemas::{EdgeId, Seq, UnixMillis, limits::ASSIGNMENT_ABSENT_MAX};
 
 use super::assigning::read_one;
 use crate::{
-    assignment::{Assignment, Candidate, Choice, LeaseSubject, Load, choose},
+    assignment::{Assignment, Candidate, Choice, Lease, LeaseSubject, Load, choose},
     command::ConnectionId,
     log::Log,
     storage::LogStorage,
@@ -98,7 +98,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
     fn pass_unwanted(&mut self) {
         for seq in self.assignment.waiting() {
             let Some(lease) = self.assignment.leases().get(&seq) else { continue };
-            if self.choose(&lease.subject, &lease.tried) == Choice::Nobody {
+            if self.choose_again(lease) == Choice::Nobody {
                 self.assignment.pass_waiting(seq);
             }
         }
@@ -139,8 +139,8 @@ impl<'a, S: LogStorage> Round<'a, S> {
 
     fn give_waiting(&mut self, seq: Seq) -> Result<(), S::Error> {
         let Some(lease) = self.assignment.leases().get(&seq) else { return Ok(()) };
-        let (subject, tried) = (lease.subject.clone(), lease.tried.clone());
-        if let Choice::Edge(edge) = self.choose(&subject, &tried)
+        let subject = lease.subject.clone();
+        if let Choice::Edge(edge) = self.choose_again(lease)
             && let Some(connection) = self.ready(&edge, &subject)
         {
             let attempt = self.give(seq, &edge);
@@ -199,14 +199,16 @@ impl<'a, S: LogStorage> Round<'a, S> {
             return waiting.len();
         }
         let leases = waiting.iter().filter_map(|seq| self.assignment.leases().get(seq));
-        leases.filter(|one| self.choose(&one.subject, &one.tried) == Choice::Absent).count()
+        leases.filter(|one| self.choose_again(one) == Choice::Absent).count()
     }
 
     fn give(&mut self, seq: Seq, edge: &EdgeId) -> u32 {
+        let attempt = self.assignment.give(seq, edge, self.now);
+        let is_unreported = self.assignment.leases().get(&seq).is_some_and(Lease::is_unreported);
         let load = self.loads.entry(edge.clone()).or_default();
         load.open += 1;
-        load.unreported += 1;
-        self.assignment.give(seq, edge, self.now)
+        load.unreported += usize::from(is_unreported);
+        attempt
     }
 
     /// Whether anybody may be given anything: without, events are left in the log.
@@ -228,6 +230,15 @@ impl<'a, S: LogStorage> Round<'a, S> {
             let subscription = &self.connections[id];
             may_be_given(subscription, load) && subject.passes(subscription.filter())
         })
+    }
+
+    /// Who gets an event that has waited: the edge that went away from it, once that is back.
+    fn choose_again(&self, lease: &Lease) -> Choice {
+        let back = lease.left_by().map(|(edge, _)| edge);
+        match back.filter(|edge| self.ready(edge, &lease.subject).is_some()) {
+            Some(edge) => Choice::Edge(edge.clone()),
+            None => self.choose(&lease.subject, &lease.tried),
+        }
     }
 
     fn choose(&self, subject: &LeaseSubject, tried: &[EdgeId]) -> Choice {
