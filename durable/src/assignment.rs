@@ -25,7 +25,9 @@ use relay_schemas::{
 pub use self::{
     choice::{Candidate, Choice, choose, score},
     ending::Standing,
-    lease::{AssignedHead, EdgeRecord, Holder, Lease, LeaseState, LeaseSubject, Left, Stop, session_key},
+    lease::{
+        AssignedHead, EdgeRecord, Holder, Lease, LeaseState, LeaseSubject, Left, Stop, session_key,
+    },
     presence::Present,
 };
 pub(crate) use self::{ending::FAILED, letter::letter_of};

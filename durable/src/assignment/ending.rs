@@ -183,8 +183,7 @@ impl Assignment {
         let Some(edge) = lease.edge().cloned() else { return };
         let was_begun = lease.is_processed();
         let record = self.edges.get_mut(&edge);
-        let has_gone =
-            record.as_ref().is_some_and(|one| one.gone_at.is_some() && !one.has_ended);
+        let has_gone = record.as_ref().is_some_and(|one| one.gone_at.is_some() && !one.has_ended);
         let is_there = record.filter(|record| record.gone_at.is_none() && !record.has_ended);
         let (reason, result) = match is_there {
             Some(_) => ("silence", "timeout"),

@@ -198,6 +198,9 @@ pub struct AssignedHead {
     /// Events behind this are everybody's again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closes_at: Option<Seq>,
+    /// Stops of sessions of which something before them is yet to be given, or finished.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Stop>,
 }
 
 /// The edge that a session, or an issue, stays with.
@@ -221,6 +224,9 @@ pub struct Stop {
     pub id: EventId,
     /// Which session.
     pub session: String,
+    /// Its position; earlier versions didn't note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<Seq>,
     /// When the relay received it.
     pub received_at: UnixMillis,
     /// When the edge was last told; it may not have heard.

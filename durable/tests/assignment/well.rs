@@ -219,7 +219,10 @@ fn a_run_outlives_any_number_of_sleeps() {
             relay.now = relay.now + 2 * TIMEOUT_MS;
             relay.alarm();
             assert_eq!(relay.stream.assignment().waiting().len(), 1, "others could have it");
-            assert_eq!(crate::who(&relay.connect(sleep + 1, &of_edge("edge_1"))), [(sleep + 1, 1, 1)]);
+            assert_eq!(
+                crate::who(&relay.connect(sleep + 1, &of_edge("edge_1"))),
+                [(sleep + 1, 1, 1)]
+            );
             // It says nothing, and is at work.
             relay.now = relay.now + 10 * TIMEOUT_MS;
             assert_eq!(given(&relay.alarm()), []);
