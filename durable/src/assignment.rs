@@ -25,7 +25,9 @@ use relay_schemas::{
 pub use self::{
     choice::{Candidate, Choice, choose, score},
     ending::Standing,
-    lease::{AssignedHead, EdgeRecord, Holder, Lease, LeaseState, LeaseSubject, Stop, session_key},
+    lease::{
+        AssignedHead, EdgeRecord, Holder, Lease, LeaseState, LeaseSubject, Left, Stop, session_key,
+    },
     presence::Present,
 };
 pub(crate) use self::{ending::FAILED, letter::letter_of};
@@ -244,10 +246,13 @@ impl Assignment {
         waiting.map(|lease| lease.seq).collect()
     }
 
-    /// Those of them that may be given to somebody now.
+    /// Those of them that may be given to somebody now: first what edges went away from, so that
+    /// nothing takes the room of what is under way.
     pub fn givable(&self, now: UnixMillis) -> Vec<Seq> {
         let givable = self.leases.values().filter(|lease| lease.may_be_given(now));
-        givable.map(|lease| lease.seq).collect()
+        let mut givable: Vec<&Lease> = givable.collect();
+        givable.sort_by_key(|lease| (lease.left.is_none(), lease.left, lease.seq));
+        givable.into_iter().map(|lease| lease.seq).collect()
     }
 
     /// Who has been given something last.
@@ -274,14 +279,17 @@ impl Assignment {
         self.changes.head = true;
     }
 
-    /// Gives a waiting event to an edge, and answers which attempt that is.
+    /// Gives a waiting event to an edge, and answers which attempt that is. An edge that was away
+    /// from its work goes on with it: that is no attempt more.
     pub fn give(&mut self, seq: Seq, edge: &EdgeId, now: UnixMillis) -> u32 {
         let lease = self.leases.get_mut(&seq).expect("a lease that waits");
         assert_eq!(lease.state, LeaseState::Waiting, "one edge has an event at a time");
-        lease.attempt += 1;
-        lease.late = None;
+        let left = lease.left_by().filter(|(by, _)| *by == edge).map(|(_, left)| left);
+        lease.attempt += u32::from(left.is_none());
+        (lease.late, lease.left) = (None, None);
         lease.paused_until = None;
-        lease.state = LeaseState::Held { edge: edge.clone(), sent_at: now, processing_at: None };
+        let processing_at = (left == Some(Left::Begun)).then_some(now);
+        lease.state = LeaseState::Held { edge: edge.clone(), sent_at: now, processing_at };
         let (attempt, subject) = (lease.attempt, lease.subject.clone());
         self.counts.add(Counter::Assignments("given"), 1);
         self.changes.leases.insert(seq);

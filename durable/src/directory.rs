@@ -3,6 +3,7 @@
 mod enrol;
 mod location;
 mod machine;
+mod pairs;
 mod refresh;
 
 use relay_schemas::{
@@ -160,7 +161,7 @@ pub enum EndReason {
     Owner,
     /// It said good-bye.
     LoggedOut,
-    /// A refresh token came twice: somebody has a copy.
+    /// Two came with tokens that only one can have: somebody has a copy.
     RefreshReused,
     /// Its person is no longer active in Linear.
     PersonInactive,

@@ -38,7 +38,7 @@ pub use self::news::News;
 pub use self::person::PersonStep;
 pub use self::storage::{InstallationRow, InstallationStorage};
 pub use self::vault::{Random, TokenKeys};
-pub use self::work_clock::{Wake, WorkClock};
+pub use self::work_clock::{Pace, Wake, WorkClock};
 use self::{
     answers::Wanted,
     call::{Call, Urgency},
@@ -271,6 +271,7 @@ impl<S: InstallationStorage> Installation<S> {
             operation: wanted.operation,
             stand_in: wanted.stand_in,
             reason: wanted.reason,
+            is_replacement: wanted.is_replacement,
             first_after: wanted.first_after,
             made_at: now,
             not_before: wanted.not_before,

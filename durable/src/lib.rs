@@ -37,7 +37,7 @@ pub mod test_storage;
 pub use address::requester;
 pub use assignment::{
     AssignedHead, Assignment, AssignmentRules, Candidate, Choice, EdgeRecord, Holder, Lease,
-    LeaseState, LeaseSubject, Load, Present, Standing, Stop, choose, score, session_key,
+    LeaseState, LeaseSubject, Left, Load, Present, Standing, Stop, choose, score, session_key,
 };
 pub use command::{Command, Connected, ConnectionId, GivenUp, StreamError};
 pub use device::{Approver, DeviceDecision, DeviceGrant, Guesses, code_unknown};
@@ -50,7 +50,7 @@ pub use health::EdgeState;
 pub use installation::MemoryInstallation;
 pub use installation::{
     Effect, Installation, InstallationError, InstallationRow, InstallationSettings,
-    InstallationStorage, News, PersonStep, Random, RefreshForm, TokenKeys, Wake, WorkClock,
+    InstallationStorage, News, Pace, PersonStep, Random, RefreshForm, TokenKeys, Wake, WorkClock,
 };
 pub use log::{Log, Resolved};
 pub use metrics::{MetricsRegistry, Unsaved};

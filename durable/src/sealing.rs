@@ -73,9 +73,18 @@ pub struct Sealing {
     pub failures: u32,
     /// No attempt before this.
     pub retry_at: Option<UnixMillis>,
-    /// Up to where nothing more could be sealed, because edges have what follows.
+    /// Where nothing more could be sealed, because edges have what follows.
     #[serde(skip)]
-    pub(crate) blocked_at: Option<Seq>,
+    pub(crate) blocked: Option<Blocked>,
+}
+
+/// Where sealing waits until something more is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocked {
+    /// Up to where everything is finished.
+    until: Seq,
+    /// Whether that is to be sealed when it is old, however little it is.
+    is_little: bool,
 }
 
 /// A segment on its way to R2 and KV.
@@ -111,6 +120,7 @@ impl<S: LogStorage> Stream<S> {
             None if log.hot_bytes() < seal_bytes / SEAL_AGE_SHARE => return None,
             // As long as an edge is waited for, so long is one that was never there.
             None if self.assignment().is_unawaited() => EDGE_REMEMBERED_MS,
+            None if self.blocked().is_some() => self.settings.seal_age_ms,
             None if log.hot_bytes() < seal_bytes => self.settings.seal_age_ms,
             None => 0,
         };
@@ -125,12 +135,13 @@ impl<S: LogStorage> Stream<S> {
         }
         let until = self.sealable_until(now);
         if self.is_too_little(until, now)? {
-            self.sealing.retry_at = Some(now + SEAL_LOOK_MS);
+            self.wait_for_more(until, now);
             return Ok(None);
         }
         let segment = self.log_mut().next_segment_until(until)?;
         if segment.is_none() && self.assignment().is_at_work() {
-            self.sealing.blocked_at = Some(self.assignment().sealable_until(self.log().tail()));
+            let until = self.assignment().sealable_until(self.log().tail());
+            self.sealing.blocked = Some(Blocked { until, is_little: false });
             self.sealing.retry_at = Some(now + SEAL_LOOK_MS);
         } else if segment.is_none() {
             self.sealing.retry_at = Some(now + SEAL_READER_WAIT_MS.0);
@@ -143,8 +154,24 @@ impl<S: LogStorage> Stream<S> {
     /// Whether edges have, or are yet to be given, all that could be sealed.
     fn is_kept_open(&self) -> bool {
         let until = self.assignment().sealable_until(self.log().tail());
-        self.assignment().is_at_work()
-            && (until <= self.log().sealed() || self.sealing.blocked_at == Some(until))
+        let is_blocked = self.blocked().is_some_and(|blocked| !blocked.is_little);
+        self.assignment().is_at_work() && (until <= self.log().sealed() || is_blocked)
+    }
+
+    /// What sealing waits at, as long as nothing more is finished.
+    fn blocked(&self) -> Option<Blocked> {
+        let until = self.assignment().sealable_until(self.log().tail());
+        let blocked = self.sealing.blocked.filter(|blocked| blocked.until == until);
+        blocked.filter(|_| self.assignment().is_at_work())
+    }
+
+    /// Until something more is finished there is nothing to look at; a reader that keeps rows back
+    /// tells nobody when it goes on.
+    fn wait_for_more(&mut self, until: Seq, now: UnixMillis) {
+        self.sealing.retry_at = Some(now + SEAL_LOOK_MS);
+        if until == self.assignment().sealable_until(self.log().tail()) {
+            self.sealing.blocked = Some(Blocked { until, is_little: true });
+        }
     }
 
     /// While edges have what follows, what is finished is left to become more, for a day.

@@ -126,7 +126,7 @@ impl<S: LogStorage> Stream<S> {
             .filter(|(_, disposition)| **disposition == Disposition::Appended)
             .map(|(event, _)| event)
             .collect();
-        let mut commands = self.signal(&fresh, now);
+        let mut commands = self.signal(tail_before, &fresh, now);
         let held = self.held(&append.events, now);
         if !self.is_assigned() {
             commands.extend(self.deliver(tail_before, &fresh, now)?);
@@ -231,7 +231,7 @@ impl<S: LogStorage> Stream<S> {
         let gap = self.gap(&resolved);
         let resumed_from = gap.as_ref().map(|gap| gap.resumed_from);
         let mut lines = self.opening_lines(connect, &resolved, gap);
-        lines.extend(self.untold_signals((&connect.edge, &connect.allowed), resolved.after, now));
+        lines.extend(self.untold_signals(connect, resolved.after, now));
         let mut outgoing = Outgoing::with_lines(lines);
         reading::join(&self.assignment, &mut subscription);
         reading::read_on(&self.log, &self.assignment, &mut subscription, &mut outgoing, now)?;

@@ -60,6 +60,11 @@ impl Outgoing {
     pub fn with_lines(lines: Vec<String>) -> Self {
         Self { lines, ..Self::default() }
     }
+
+    /// Adds a control frame.
+    pub(crate) fn push_line(&mut self, line: String) {
+        self.lines.push(line);
+    }
 }
 
 impl Subscription {

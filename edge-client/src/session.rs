@@ -69,6 +69,8 @@ pub struct Session {
     ending: Option<Ending>,
     counters: Counters,
     is_mode_told: bool,
+    /// Whether the relay that was reached last gives each event to one machine.
+    was_assigned: bool,
     commands: VecDeque<Command>,
 }
 
@@ -95,6 +97,7 @@ impl Session {
             ending: None,
             counters: Counters::default(),
             is_mode_told: false,
+            was_assigned: false,
             commands: VecDeque::new(),
             settings,
         }
@@ -135,8 +138,16 @@ impl Session {
 
     /// Whether another line may be fed in. While it may not, the connection is not to be read. A
     /// stop comes on the same connection as events: where credit bounds what comes, it is read on.
+    /// The first frame is no event, and has its time.
     pub fn may_read(&self) -> bool {
-        self.has_room() || self.link.is_duplex() && self.credit.is_in_force()
+        let is_bounded = self.link.is_duplex() && self.credit.is_in_force();
+        self.has_room() || self.link.is_opening() || is_bounded
+    }
+
+    /// Whether a connection is wanted. Without one a machine loses what it works on, where that was
+    /// given to it alone: there it dials however much it holds.
+    pub(crate) fn may_dial(&self) -> bool {
+        self.has_room() || self.was_assigned && self.ending.is_none()
     }
 
     /// Whether more events are wanted.
@@ -149,7 +160,7 @@ impl Session {
 
     /// When to come back with [`Input::Tick`], if nothing else happens.
     pub fn poll_timeout(&self) -> Option<UnixMillis> {
-        let dial_at = self.link.dial_at().filter(|_| self.has_room());
+        let dial_at = self.link.dial_at().filter(|_| self.may_dial());
         [
             dial_at,
             self.link.deadline(),

@@ -12,7 +12,7 @@ use worker::{
 };
 
 pub(crate) use self::{
-    machines::{MachineUsed, Rename, Shown},
+    machines::{MachineUsed, Rename, Shown, UsedReply},
     routing::{AuditCommand, Rerouted, RouteAnswer, RouteCommand, RouteReply, RoutingView},
 };
 use crate::{host, log, metrics, respond, sql_routing::SqlRouting};

@@ -39,9 +39,6 @@ pub struct InstallationObject {
 type Core = Installation<SqlInstallation>;
 type Outcome<T> = std::result::Result<T, InstallationError<Error>>;
 
-/// How long one alarm works before the next takes over. The platform ends it after 15 min.
-const WORK_MS_MAX: u64 = 120_000;
-
 /// How long the work waits without a sign before it looks for more.
 const LOOK_MS: u64 = 5_000;
 
@@ -245,23 +242,26 @@ impl InstallationObject {
     async fn work(&self) -> Outcome<()> {
         let settings = Settings::of(&self.env).map_err(InstallationError::Refused)?;
         let linear = settings.linear.as_ref().ok_or_else(not_configured)?;
-        let end = host::now() + WORK_MS_MAX;
         let mut under_way = FuturesUnordered::new();
         loop {
             self.clock.borrow_mut().go_on(host::now());
-            while host::now() < end
-                && let Some(effect) = self.with_core(|core| Ok(core.next_effect(host::now())?))?
-            {
+            while let Some(effect) = self.next_effect()? {
                 under_way.push(perform(linear, effect));
             }
             if under_way.is_empty() {
                 return Ok(());
             }
-            let next = self.with_core(|core| Ok(core.next_alarm(host::now())))?;
+            let next = self.with_core(|core| Ok(core.next_look(host::now())))?;
             if let Some(ended) = self.something(&mut under_way, next).await {
                 self.note(ended)?;
             }
         }
+    }
+
+    fn next_effect(&self) -> Outcome<Option<Effect>> {
+        let now = host::now();
+        let pace = self.clock.borrow().pace(now);
+        self.with_core(|core| Ok(core.next_effect_at(pace, now)?))
     }
 
     /// Waits until a request has ended, a command has come, or the time for more.
@@ -270,8 +270,8 @@ impl InstallationObject {
         under_way: &'a mut FuturesUnordered<F>,
         next: Option<UnixMillis>,
     ) -> Option<Ended> {
-        let until_next = next.map(|at| at.since_ms(host::now())).filter(|wait_ms| *wait_ms > 0);
-        let wait = Duration::from_millis(until_next.unwrap_or(LOOK_MS).min(LOOK_MS));
+        let until_next = next.map_or(LOOK_MS, |at| at.since_ms(host::now()).min(LOOK_MS));
+        let wait = Duration::from_millis(until_next);
         let ended: LocalBoxFuture<'a, Option<Ended>> = under_way.next().boxed_local();
         let kicked = self.kick.wait().map(|()| None).boxed_local();
         let due = Delay::from(wait).map(|()| None).boxed_local();

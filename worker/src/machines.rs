@@ -8,15 +8,15 @@ use relay_schemas::{
     UnixMillis, UserId, read_form,
 };
 use serde_json::{Value, json};
-use worker::Response;
+use worker::{Env, Response};
 
 use crate::{
     browser,
     call::Call,
     device,
-    directory_object::{EdgeList, MachineUsed, Revocation, Shown},
+    directory_object::{EdgeList, MachineUsed, Revocation, Shown, UsedReply},
     log::{self, Level},
-    objects::command,
+    objects::{command, command_for},
     pages, respond,
     stream_client::post_to_object,
 };
@@ -28,7 +28,7 @@ thread_local! {
     static TOLD: RefCell<BTreeSet<(EdgeId, u64)>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// Tells the directory that a machine's newest tokens have arrived, so that those before are
+/// Tells the directory that a pair of a machine's tokens has arrived, so that those beside it are
 /// nobody's any more: once for each hour of a machine and each isolate, behind the answer.
 pub(crate) fn note_use(call: &Call, access: Access) {
     let Access::Edge(_) = access else { return };
@@ -39,16 +39,29 @@ pub(crate) fn note_use(call: &Call, access: Access) {
     if !TOLD.with_borrow_mut(|told| remember(told, key.clone())) {
         return;
     }
-    let (env, organization) = (call.env.clone(), claims.org.to_string());
+    let (env, request_id) = (call.env.clone(), call.request_id.clone());
+    let organization = claims.org.clone();
     call.context.wait_until(async move {
-        let body = serde_json::to_string(&used).unwrap_or_default();
-        if let Err(error) =
-            post_to_object(&env, "DIRECTORIES", &organization, "/machine/used", body).await
-        {
+        if tell_use(&env, &request_id, &organization, &used).await.is_err() {
             TOLD.with_borrow_mut(|told| told.remove(&key));
-            log::platform_error("machine_use_untold", "", &error);
         }
     });
+}
+
+/// If the directory finds that it is a copy's, the streams learn it before the use counts as told.
+async fn tell_use(
+    env: &Env,
+    request_id: &str,
+    organization: &OrganizationId,
+    used: &MachineUsed,
+) -> Result<(), Problem> {
+    let directory = ("DIRECTORIES", organization.as_str());
+    let reply: UsedReply = command_for(env, request_id, directory, "/machine/used", used).await?;
+    let Some(edge) = reply.ended else { return Ok(()) };
+    tell_streams(env, request_id, &edge).await?;
+    let fields = json!({ "edge": edge.id, "organization": organization, "reason": edge.ended_by });
+    log::line(Level::Warn, "edge_revoked", request_id, fields);
+    Ok(())
 }
 
 fn remember(told: &mut BTreeSet<(EdgeId, u64)>, key: (EdgeId, u64)) -> bool {
@@ -172,7 +185,7 @@ pub(crate) async fn end(
 ) -> Result<Edge, Problem> {
     let edge: Edge =
         command(call, "DIRECTORIES", organization.as_str(), "/revoke", revocation).await?;
-    tell_streams(call, &edge).await?;
+    tell_streams(&call.env, &call.request_id, &edge).await?;
     let fields = json!({ "edge": edge.id, "organization": organization, "reason": edge.ended_by });
     log::line(Level::Info, "edge_revoked", &call.request_id, fields);
     Ok(edge)
@@ -180,20 +193,20 @@ pub(crate) async fn end(
 
 /// Ends the connections of a revoked edge, and bars it from its streams: once all of them know, they
 /// are not asked again.
-pub(crate) async fn tell_streams(call: &Call, edge: &Edge) -> Result<(), Problem> {
+pub(crate) async fn tell_streams(env: &Env, request_id: &str, edge: &Edge) -> Result<(), Problem> {
     let streams: Vec<StreamKey> = edge.streams_to_tell();
     for stream in streams {
         let body = json!({ "edge": edge.id }).to_string();
-        let told = post_to_object(&call.env, "STREAMS", &stream.to_string(), "/revoke", body).await;
+        let told = post_to_object(env, "STREAMS", &stream.to_string(), "/revoke", body).await;
         told.map_err(|error| {
-            log::platform_error("object_unavailable", &call.request_id, &error);
+            log::platform_error("object_unavailable", request_id, &error);
             respond::unavailable()
         })?;
     }
     if !edge.are_streams_told {
         let told = Shown { edge: edge.id.clone() };
-        let organization = edge.organization.as_str();
-        let _: Value = command(call, "DIRECTORIES", organization, "/machine/told", &told).await?;
+        let directory = ("DIRECTORIES", edge.organization.as_str());
+        let _: Value = command_for(env, request_id, directory, "/machine/told", &told).await?;
     }
     Ok(())
 }

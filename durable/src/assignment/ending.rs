@@ -7,7 +7,7 @@ use relay_schemas::{
     limits::{ASSIGNMENT_ATTEMPTS_MAX, EDGE_REMEMBERED_MS, FAILED_PAUSES, LEASE_MS_MAX},
 };
 
-use super::{Assignment, Lease, LeaseState};
+use super::{Assignment, Lease, LeaseState, Left};
 
 /// Whose a report may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Assignment {
             LeaseState::Held { sent_at, .. } => sent_at,
             LeaseState::Waiting | LeaseState::GivingUp | LeaseState::GivenUp => now,
         };
-        lease.late = None;
+        (lease.late, lease.left) = (None, None);
         lease.state = LeaseState::Held { edge: edge.clone(), sent_at, processing_at: Some(now) };
         match status {
             ReportStatus::Processing => {}
@@ -160,13 +160,14 @@ impl Assignment {
 
     /// Takes events away from edges that are silent, or gone.
     pub fn expire(&mut self, now: UnixMillis) {
+        let busy = self.busy_edges();
         // Who has lost what it worked on is busy no more.
         loop {
             let due = self.due(now);
             if due.is_empty() {
                 break;
             }
-            due.into_iter().for_each(|seq| self.expire_one(seq));
+            due.into_iter().for_each(|seq| self.expire_one(seq, &busy));
         }
         self.seen_at = self.seen_at.max(now);
     }
@@ -177,10 +178,12 @@ impl Assignment {
         self.leases.values().filter(is_due).map(|lease| lease.seq).collect()
     }
 
-    fn expire_one(&mut self, seq: Seq) {
+    fn expire_one(&mut self, seq: Seq, busy: &BTreeSet<EdgeId>) {
         let Some(lease) = self.leases.get_mut(&seq) else { return };
         let Some(edge) = lease.edge().cloned() else { return };
+        let was_begun = lease.is_processed();
         let record = self.edges.get_mut(&edge);
+        let has_gone = record.as_ref().is_some_and(|one| one.gone_at.is_some() && !one.has_ended);
         let is_there = record.filter(|record| record.gone_at.is_none() && !record.has_ended);
         let (reason, result) = match is_there {
             Some(_) => ("silence", "timeout"),
@@ -192,6 +195,11 @@ impl Assignment {
             self.changes.edges.insert(edge.clone());
         }
         take_away(lease, reason);
+        lease.left = match (has_gone, was_begun) {
+            (true, true) => Some(Left::Begun),
+            (true, false) if busy.contains(&edge) => Some(Left::Queued),
+            (true | false, _) => None,
+        };
         lease.late = Some(edge);
         self.after_taking(seq);
     }
@@ -233,7 +241,7 @@ fn take_away(lease: &mut Lease, reason: &str) {
         lease.tried.push(edge);
     }
     lease.failure = Some(reason.to_owned());
-    lease.late = None;
+    (lease.late, lease.left) = (None, None);
     lease.state = match lease.attempt < ASSIGNMENT_ATTEMPTS_MAX {
         true => LeaseState::Waiting,
         false => LeaseState::GivingUp,

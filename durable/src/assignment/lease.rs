@@ -99,6 +99,16 @@ pub enum LeaseState {
     GivenUp,
 }
 
+/// What an edge had begun when it went away: it may well go on with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Left {
+    /// This event.
+    Begun,
+    /// Another one, behind which this waited.
+    Queued,
+}
+
 /// An event that was considered and is not finished.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
@@ -118,6 +128,9 @@ pub struct Lease {
     /// The edge that fell silent over it: as long as nobody else has it, its report counts.
     #[serde(default)]
     pub late: Option<EdgeId>,
+    /// What that one was doing with it, when it went away without an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Left>,
     /// It failed, and is not given to anybody before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<UnixMillis>,
@@ -135,6 +148,7 @@ impl Lease {
             tried: Vec::new(),
             failure: None,
             late: None,
+            left: None,
             paused_until: None,
             state: LeaseState::Waiting,
         }
@@ -146,6 +160,12 @@ impl Lease {
             LeaseState::Held { edge, .. } => Some(edge),
             LeaseState::Waiting | LeaseState::GivingUp | LeaseState::GivenUp => None,
         }
+    }
+
+    /// The edge that went away from its work on it, or on something before it, and what this was to
+    /// it.
+    pub fn left_by(&self) -> Option<(&EdgeId, Left)> {
+        self.late.as_ref().zip(self.left)
     }
 
     /// Whether it may be given to an edge now.
@@ -178,6 +198,9 @@ pub struct AssignedHead {
     /// Events behind this are everybody's again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closes_at: Option<Seq>,
+    /// Stops of sessions of which something before them is yet to be given, or finished.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Stop>,
 }
 
 /// The edge that a session, or an issue, stays with.
@@ -201,6 +224,9 @@ pub struct Stop {
     pub id: EventId,
     /// Which session.
     pub session: String,
+    /// Its position; earlier versions didn't note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<Seq>,
     /// When the relay received it.
     pub received_at: UnixMillis,
     /// When the edge was last told; it may not have heard.

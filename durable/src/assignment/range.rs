@@ -7,11 +7,16 @@ use super::{AssignedHead, Assignment, Lease};
 
 impl AssignedHead {
     /// No event is a single edge's.
-    pub(super) const CLOSED: Self =
-        Self { from: Seq::ZERO, until: Seq::ZERO, last: None, closes_at: Some(Seq::ZERO) };
+    pub(super) const CLOSED: Self = Self {
+        from: Seq::ZERO,
+        until: Seq::ZERO,
+        last: None,
+        closes_at: Some(Seq::ZERO),
+        stops: Vec::new(),
+    };
 
     /// Whether an event is given to one edge.
-    fn is_single(&self, seq: Seq) -> bool {
+    pub(super) fn is_single(&self, seq: Seq) -> bool {
         seq > self.from && self.closes_at.is_none_or(|end| seq <= end)
     }
 }
@@ -103,6 +108,7 @@ impl Assignment {
         self.head.from = if self.head.from == Seq::ZERO { Seq::ZERO } else { from };
         self.head.until = before(self.head.until).unwrap_or(tail);
         self.head.closes_at = self.head.closes_at.map(|end| before(end).unwrap_or(tail));
+        self.move_stops(&to);
         let leases = std::mem::take(&mut self.leases).into_values();
         let moved = leases.filter_map(|lease| Some(Lease { seq: to(lease.seq)?, ..lease }));
         self.leases = moved.map(|lease| (lease.seq, lease)).collect();

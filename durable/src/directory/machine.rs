@@ -5,22 +5,23 @@ use relay_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Edge, EnrolRequest, enrol};
+use super::{
+    Edge, EndReason, EnrolRequest, enrol,
+    pairs::{Pairs, Standing},
+};
 
 /// What a machine has that its person has signed in: a pair of tokens at a time, of which the
 /// second gets the next pair. Neither is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The how manieth pair was given out last, from 1.
-    pub generation: u64,
-    /// The newest pair's `iat`, in whole seconds; also where it is given out again.
+    /// Which of them are good.
+    #[serde(flatten)]
+    pub(super) pairs: Pairs,
+    /// The newest pair's `iat`, in whole seconds.
     pub issued_at_s: u64,
-    /// When it was given out first.
+    /// When it was given out.
     pub refreshed_at: UnixMillis,
-    /// Whether it is known to have arrived.
-    #[serde(default)]
-    pub is_used: bool,
-    /// When the machine first showed a pair.
+    /// When an access token last showed that a pair had arrived.
     #[serde(default)]
     pub used_at: Option<UnixMillis>,
     /// When Linear last said that the person is active.
@@ -79,10 +80,9 @@ pub fn approve(request: ApproveMachine, edges: &[Edge], now: UnixMillis) -> Resu
     };
     let mut edge = enrol(enrolment, request.edge, active.len(), now)?;
     edge.machine = Some(Machine {
-        generation: 1,
+        pairs: Pairs::first(),
         issued_at_s: now.get() / 1000,
         refreshed_at: now,
-        is_used: false,
         used_at: None,
         confirmed_at: now,
         approved: edge.channels.clone(),
@@ -97,7 +97,7 @@ impl Edge {
         let machine = self.machine.as_ref()?;
         let expires_at = (now + ACCESS_TOKEN_MS).min(self.expires_at);
         Some(Claims {
-            generation: Some(machine.generation),
+            generation: Some(machine.pairs.newest()),
             iat: machine.issued_at_s,
             exp: expires_at.get() / 1000,
             ..self.claims()
@@ -110,7 +110,7 @@ impl Edge {
         Some(RefreshClaims {
             sub: self.id.clone(),
             org: self.organization.clone(),
-            generation: machine.generation,
+            generation: machine.pairs.newest(),
             iat: machine.issued_at_s,
             exp: self.expires_at.get() / 1000,
         })
@@ -119,22 +119,34 @@ impl Edge {
     /// Refuses the machine's first pair when it has arrived, or is worth nothing any more. Until
     /// then the answer that brings it may have been lost, and is given again.
     pub fn first_pair(&self, now: UnixMillis) -> Result<(), TokenError> {
-        let is_first = |machine: &Machine| machine.generation == 1 && !machine.is_used;
         match &self.machine {
-            Some(machine) if is_first(machine) && self.is_active(now) => Ok(()),
+            Some(machine) if machine.pairs.is_first_awaited() && self.is_active(now) => Ok(()),
             Some(_) | None => Err(TokenError::InvalidGrant(None)),
         }
     }
 
-    /// Somebody shows an access token of this generation. Tells whether that was news: from now
-    /// on the newest pair has arrived, so that the one before is nobody's any more.
+    /// Somebody shows an access token of this generation. Tells whether that changed anything: it
+    /// has arrived, or it was given out beside the one that has, and the machine ends.
+    ///
+    /// A former one is nobody's fault: the machine's other connections use it for up to an hour.
     pub fn shown(&mut self, generation: u64, now: UnixMillis) -> bool {
-        let Some(machine) = &mut self.machine else { return false };
-        if machine.is_used || generation != machine.generation {
+        if self.revoked_at.is_some() {
             return false;
         }
-        machine.is_used = true;
-        machine.used_at = Some(now);
+        let Some(machine) = &mut self.machine else { return false };
+        match machine.pairs.standing(generation) {
+            Standing::Never | Standing::Current | Standing::Former => return false,
+            Standing::Sibling => self.end(EndReason::RefreshReused, now),
+            Standing::Awaited => {
+                machine.pairs.arrive(generation);
+                machine.used_at = Some(now);
+            }
+        }
         true
+    }
+
+    /// Whether streams must yet be told that it is revoked.
+    pub fn is_end_untold(&self) -> bool {
+        self.revoked_at.is_some() && !self.are_streams_told
     }
 }

@@ -1,7 +1,13 @@
-//! A machine gets its next pair of tokens. A refresh token is good once, so that a copy of it is
-//! noticed: whoever comes with it when the next is in use, the thief or the machine, ends the machine
-//! everywhere. Until then it gets the same pair again, however often and late: answers are lost on
-//! their way, and a laptop that was closed just then is opened days later.
+//! A machine gets its next pair of tokens. Each showing of a refresh token gives a pair of its own,
+//! and none of them counts until one is shown: answers are lost on their way, and a laptop that was
+//! closed just then is opened days later, so that until then the token that was shown is good again,
+//! however often and late. The first of those pairs that is shown, to refresh or to read, is the
+//! machine's. Whoever comes with an older refresh token from then on, or with either token of a pair
+//! that was given out beside it, has a copy or was copied, and ends the machine everywhere.
+//!
+//! A thief who keeps a pair for later, or only reads with it, holds another than the machine does. A
+//! request that was sent again and arrives only when the next pair is in use looks like a copy, too:
+//! nothing tells them apart.
 
 use relay_schemas::{
     EdgeId, ErrorCode, PersonCheck, Problem, UnixMillis,
@@ -9,7 +15,7 @@ use relay_schemas::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Edge, EndReason, Machine};
+use super::{Edge, EndReason, Machine, pairs::Standing};
 
 /// A machine asks for its next pair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,39 +93,18 @@ impl RefreshRefusal {
     }
 }
 
-/// What a token is to a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shown {
-    /// The newest one.
-    Newest,
-    /// The one before, whose answer was lost as far as anybody knows.
-    Repeated,
-    /// An older one, or the one before though the newest is in use: there are two who have it.
-    Reused,
-    /// One that was never given out.
-    Never,
-}
-
 impl Machine {
-    fn recognise(&self, generation: u64) -> Shown {
-        match self.generation.checked_sub(generation) {
-            None => Shown::Never,
-            Some(0) => Shown::Newest,
-            Some(1) if !self.is_used => Shown::Repeated,
-            Some(_) => Shown::Reused,
-        }
-    }
-
-    fn rotate(&mut self, now: UnixMillis) {
-        self.generation += 1;
+    /// Whoever shows the refresh token of this generation gets the next pair.
+    fn rotate(&mut self, generation: u64, now: UnixMillis) {
+        self.pairs.arrive(generation);
+        self.pairs.give();
         self.issued_at_s = (now.get() / 1000).max(self.issued_at_s + 1);
         self.refreshed_at = now;
-        self.is_used = false;
     }
 }
 
 /// Gives a machine its next pair, or ends it. Changed or not, `edge` is to be stored before
-/// anybody is answered: a crash before that leaves the token that was shown as the newest.
+/// anybody is answered: a crash before that leaves the token that was shown as it was.
 pub fn refresh(
     edge: &mut Edge,
     generation: u64,
@@ -130,20 +115,17 @@ pub fn refresh(
         return Err(RefreshRefusal::Ended(edge.ended_by.unwrap_or(EndReason::Operator)));
     }
     let Some(machine) = &edge.machine else { return Err(RefreshRefusal::Unknown) };
-    let shown = machine.recognise(generation);
-    match shown {
-        Shown::Never => return Err(RefreshRefusal::Unknown),
-        Shown::Reused => return end(edge, EndReason::RefreshReused, now),
-        Shown::Newest | Shown::Repeated => {}
+    match machine.pairs.standing(generation) {
+        Standing::Never => return Err(RefreshRefusal::Unknown),
+        Standing::Sibling | Standing::Former => return end(edge, EndReason::RefreshReused, now),
+        Standing::Current | Standing::Awaited => {}
     }
     if now >= edge.expires_at {
         return Err(RefreshRefusal::Expired);
     }
     confirm(edge, person, now)?;
-    if shown == Shown::Newest {
-        edge.machine.as_mut().expect("looked at above").rotate(now);
-        edge.expires_at = now + REFRESH_TOKEN_MS;
-    }
+    edge.machine.as_mut().expect("looked at above").rotate(generation, now);
+    edge.expires_at = now + REFRESH_TOKEN_MS;
     Ok(())
 }
 

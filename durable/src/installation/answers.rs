@@ -1,13 +1,15 @@
 //! What a machine's word becomes in Linear.
 
+use std::collections::BTreeMap;
+
 use relay_schemas::{
-    Abandoned, ActivityCommand, ActivityContent, Announcement, EventId, ReportCommand,
+    Abandoned, ActivityCommand, ActivityContent, Announcement, EdgeId, EventId, ReportCommand,
     ReportStatus, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::call::{Operation, StandIn, StandInReason, Urgency, call_id};
+use super::call::{Call, Operation, StandIn, StandInReason, Urgency, call_id};
 
 /// An event that was announced, as long as somebody may report on it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,10 +17,10 @@ pub(super) struct AnnouncedEvent {
     pub(super) announcement: Announcement,
     /// Whose token its answers are made with.
     pub(super) app: String,
-    /// What a machine has said last in its present run, if it has answered, asked, or given up in
+    /// What each machine has said last in its present run, if it has answered, asked, or given up in
     /// words of its own.
-    #[serde(default)]
-    pub(super) last_word: Option<LastWord>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) last_words: BTreeMap<EdgeId, LastWord>,
     /// Until when it is kept.
     pub(super) until: UnixMillis,
 }
@@ -33,13 +35,42 @@ pub(super) struct Wanted {
     pub(super) reason: Option<StandInReason>,
     pub(super) first_after: Option<UnixMillis>,
     pub(super) not_before: UnixMillis,
+    pub(super) is_replacement: bool,
 }
 
 impl Wanted {
     /// What a machine has said.
     fn now(id: String, urgency: Urgency, operation: Operation, now: UnixMillis) -> Self {
-        let (stand_in, reason, first_after) = (None, None, None);
-        Self { id, urgency, operation, stand_in, reason, first_after, not_before: now }
+        Self {
+            id,
+            urgency,
+            operation,
+            stand_in: None,
+            reason: None,
+            first_after: None,
+            not_before: now,
+            is_replacement: false,
+        }
+    }
+
+    /// What is shown in place of an answer that Linear refuses for good: a person waits for it.
+    pub(super) fn in_place_of(
+        refused: &Call,
+        (code, message): (&str, &str),
+        now: UnixMillis,
+    ) -> Option<Self> {
+        let Operation::Activity { session, .. } = &refused.operation else { return None };
+        let is_gone = [code, message].iter().any(|text| says_not_found(text));
+        if refused.is_replacement || !refused.is_answer() || is_gone {
+            return None;
+        }
+        let body = format!("The answer could not be shown: {code}.");
+        let content = json!({ "type": "error", "body": body });
+        let (session, ephemeral, options) = (session.clone(), false, None);
+        let operation = Operation::Activity { session, content, ephemeral, options };
+        let id = call_id(refused.event, "relay", "refused", &refused.id);
+        let urgency = refused.urgency.min(Urgency::Final);
+        Some(Self { is_replacement: true, ..Self::now(id, urgency, operation, now) })
     }
 }
 
@@ -63,6 +94,9 @@ impl LastWord {
     }
 }
 
+/// Machines whose last words on one event are kept: the event's row is written anew for each.
+const LAST_WORDS_MAX: usize = 64;
+
 /// Edges that are named in one sentence.
 const EDGES_NAMED_MAX: usize = 3;
 
@@ -76,6 +110,16 @@ impl AnnouncedEvent {
         let announcement = &self.announcement;
         let is_new = announcement.kind == "AgentSessionEvent.created";
         (is_new && announcement.session.is_some()).then_some(announcement.sent_at)
+    }
+
+    /// Takes what a machine has said last. `true`: that is new, and to be stored.
+    pub(super) fn take_last_word(&mut self, edge: &EdgeId, last_word: Option<LastWord>) -> bool {
+        let Some(last_word) = last_word else { return self.last_words.remove(edge).is_some() };
+        let is_new = !self.last_words.contains_key(edge);
+        if is_new && self.last_words.len() >= LAST_WORDS_MAX {
+            return false;
+        }
+        self.last_words.insert(edge.clone(), last_word) != Some(last_word)
     }
 
     /// Its calls are made one after the other with those of the same session, or thread.
@@ -131,6 +175,7 @@ impl AnnouncedEvent {
             }),
             first_after: None,
             not_before,
+            is_replacement: false,
         })
     }
 
@@ -151,9 +196,9 @@ impl AnnouncedEvent {
         Some(Wanted::now(id, urgency, operation, now))
     }
 
-    /// What it is said that no machine has finished it; nothing where one has answered.
+    /// What it is said that no machine has finished it; nothing where any has answered.
     pub(super) fn abandon(&self, abandoned: &Abandoned, now: UnixMillis) -> Option<Wanted> {
-        if self.last_word.is_some() {
+        if !self.last_words.is_empty() {
             return None;
         }
         let body = abandonment(abandoned);
@@ -175,14 +220,15 @@ impl AnnouncedEvent {
         session: &str,
         report: &ReportCommand,
     ) -> Option<(Urgency, Operation)> {
+        let last_word = self.last_words.get(&report.edge.id);
         let (urgency, content, ephemeral) = match report.status {
             ReportStatus::Processing => {
                 let body = format!("Working on it on {}.", name_of(&report.edge.name));
                 (Urgency::First, thought(&body), true)
             }
             // It has said itself what there was to say.
-            ReportStatus::Completed if self.last_word.is_some() => return None,
-            ReportStatus::Failed if self.last_word == Some(LastWord::Error) => return None,
+            ReportStatus::Completed if last_word.is_some() => return None,
+            ReportStatus::Failed if last_word == Some(&LastWord::Error) => return None,
             ReportStatus::Completed => {
                 let default = if self.announcement.is_stop() { "Stopped." } else { "Done." };
                 (Urgency::Final, response(words(&report.message).unwrap_or(default)), false)
@@ -250,6 +296,12 @@ impl AnnouncedEvent {
         let id = activity_call_id(command);
         Some(Wanted::now(id, urgency, operation, now))
     }
+}
+
+/// Linear has a text for it, and no code.
+fn says_not_found(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("not found") || text.contains("not_found")
 }
 
 /// The id that an activity has at Linear.

@@ -8,6 +8,12 @@ use relay_schemas::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+/// How long an answer waits behind a thought that fails.
+const HELD_UP_MS_MAX: u64 = 60_000;
+
+/// How long a first word does, while Linear's clock runs: one more attempt.
+const FIRST_HELD_UP_MS_MAX: u64 = 1_000;
+
 /// What can't wait comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,6 +103,9 @@ pub(super) struct Call {
     /// Why it is the relay that speaks, where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<StandInReason>,
+    /// Whether it is said because Linear refused an answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_replacement: bool,
     /// When Linear sent the event of a new session, if this is the first that is shown in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) first_after: Option<UnixMillis>,
@@ -209,6 +218,34 @@ impl Call {
             }
             Operation::Comment { .. } => true,
             Operation::Session { .. } | Operation::Reaction { .. } => false,
+        }
+    }
+
+    /// Whether nobody misses it in its place: a plan, links and a reaction stand by themselves.
+    pub(super) fn may_come_later(&self) -> bool {
+        matches!(self.operation, Operation::Session { .. } | Operation::Reaction { .. })
+    }
+
+    /// Whether it would undo what a later one does, if it were made after that.
+    pub(super) fn would_undo(&self, later: &Self) -> bool {
+        match (&self.operation, &later.operation) {
+            (
+                Operation::Session { session, input: Value::Object(input) },
+                Operation::Session { session: later, input: changed },
+            ) => session == later && input.keys().any(|field| changed.get(field).is_some()),
+            _ => false,
+        }
+    }
+
+    /// Until when it waits behind a thought that fails, if it isn't one itself.
+    pub(super) fn waits_until(&self) -> Option<UnixMillis> {
+        // Until its time a stand-in waits for nobody.
+        let since = if self.attempts == 0 { self.not_before } else { self.made_at };
+        match self.urgency {
+            Urgency::First => Some(since + FIRST_HELD_UP_MS_MAX),
+            Urgency::Final | Urgency::Ordinary => {
+                self.is_answer().then_some(since + HELD_UP_MS_MAX)
+            }
         }
     }
 

@@ -4,16 +4,18 @@ use std::fmt;
 
 use relay_schemas::{
     Counter, SecretText, UnixMillis,
-    limits::{CALL_AGE_MS_MAX, CALL_RETRY_MS, PARKED_MS},
+    limits::{CALL_AGE_MS_MAX, CALL_RETRY_MS},
     linear_api::{BatchOutcome, LinearAnswer, Outcome},
 };
 
 use super::{
     Installation, Random, SWEEP_INTERVAL_MS,
-    call::{Call, Operation, Urgency, batch_request},
+    answers::Wanted,
+    call::{Call, Urgency, batch_request},
     grant::RefreshForm,
     outbox::Request,
     storage::{InstallationRow, InstallationStorage},
+    work_clock::Pace,
 };
 
 /// How long batches are left alone after one was refused for being one.
@@ -25,9 +27,6 @@ const RETRY_AFTER_MS_MAX: u64 = 600_000;
 /// How often a call is made with tokens that are refused: with its pauses, for the better part of an
 /// hour.
 const REFUSALS_MAX: u32 = 20;
-
-/// How long an answer waits behind a thought that fails.
-const HELD_UP_MS_MAX: u64 = 60_000;
 
 /// What the shell is to do.
 #[derive(Clone, PartialEq, Eq)]
@@ -65,6 +64,18 @@ impl<S: InstallationStorage> Installation<S> {
     /// The next thing to do, until there is none. What it tells to do is under way from then on,
     /// and is told again only after its answer, or by a value loaded anew.
     pub fn next_effect(&mut self, now: UnixMillis) -> Result<Option<Effect>, S::Error> {
+        self.next_effect_at(Pace::Full, now)
+    }
+
+    /// The next thing to do of what the work may still begin.
+    pub fn next_effect_at(
+        &mut self,
+        pace: Pace,
+        now: UnixMillis,
+    ) -> Result<Option<Effect>, S::Error> {
+        if pace == Pace::Ending {
+            return Ok(None);
+        }
         self.sweep(now)?;
         self.note_lost_grants(now)?;
         if let Some(effect) = self.next_refresh(now) {
@@ -72,7 +83,7 @@ impl<S: InstallationStorage> Installation<S> {
         }
         let calls = {
             let gate = |call: &Call| self.gate(call, now);
-            self.outbox.next(&gate, now >= self.batches_from, now)
+            self.outbox.next(&gate, (pace, now >= self.batches_from), now)
         };
         let Some((calls, urgency)) = calls else { return Ok(None) };
         Ok(self.begin_calls(calls, urgency, now))
@@ -190,7 +201,11 @@ impl<S: InstallationStorage> Installation<S> {
         }
         match outcome {
             Outcome::Accepted | Outcome::AlreadyThere => self.finish(number, now),
-            Outcome::Permanent { code, message } => self.give_up(number, (code, message), now),
+            Outcome::Permanent { code, message } => {
+                // First, so that a crash in between does both again.
+                self.replace(number, (code, message), now)?;
+                self.give_up(number, (code, message), now)
+            }
             // It is the budget that waits.
             Outcome::RateLimited { .. } => Ok(()),
             Outcome::Unauthorized => self.refuse(number, now, random),
@@ -203,6 +218,19 @@ impl<S: InstallationStorage> Installation<S> {
                 self.postpone(number, now + pause_ms)
             }
         }
+    }
+
+    /// Linear refuses a call for good: whoever waits for an answer is told.
+    fn replace(
+        &mut self,
+        number: u64,
+        refusal: (&str, &str),
+        now: UnixMillis,
+    ) -> Result<(), S::Error> {
+        let Some(call) = self.outbox.call(number) else { return Ok(()) };
+        let Some(wanted) = Wanted::in_place_of(call, refusal, now) else { return Ok(()) };
+        let (app, event, lane) = (call.app.clone(), call.event, call.lane.clone());
+        self.want(wanted, (&app, event, lane), now)
     }
 
     /// A call whose token was refused goes at once when there is a new one. If it is refused again
@@ -240,37 +268,34 @@ impl<S: InstallationStorage> Installation<S> {
         for number in self.outbox.idle_where(is_old) {
             self.give_up(number, ("expired", ""), now)?;
         }
-        for (number, since) in self.outbox.holding_up(now) {
-            if now.since_ms(since) >= HELD_UP_MS_MAX {
-                self.let_answer_pass(number, now)?;
+        for (number, until) in self.outbox.holding_up(now) {
+            // A thought after an answer would look as if the agent had begun again.
+            if until <= now {
+                self.give_up(number, ("overtaken", ""), now)?;
             }
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.storage.delete_expired(now)?;
-            self.forget_parked(PARKED_MS, now);
+            self.forget_parked(now);
             let next = self.storage.next_expiry()?;
             self.save_sweep_at(next.map(|at| at.max(now + SWEEP_INTERVAL_MS)))?;
         }
         Ok(())
     }
 
-    /// A call has failed for so long that the answer behind it goes first. A thought after an answer
-    /// would look as if the agent had begun again; a plan, a link or a reaction can come later.
-    fn let_answer_pass(&mut self, number: u64, now: UnixMillis) -> Result<(), S::Error> {
-        match self.outbox.call(number).map(|call| &call.operation) {
-            Some(Operation::Session { .. } | Operation::Reaction { .. }) => {
-                let Some(call) = self.outbox.put_behind(number).cloned() else { return Ok(()) };
-                self.put(InstallationRow::Call, &call.id, &call, None)
-            }
-            Some(Operation::Activity { .. } | Operation::Comment { .. }) | None => {
-                self.give_up(number, ("overtaken", ""), now)
-            }
-        }
-    }
-
     /// When there is something to do, as far as is known now. While requests are under way the
     /// shell is awake anyway.
     pub fn next_alarm(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.times(now).min()
+    }
+
+    /// When there is something new to do while requests are under way. What is due already has been
+    /// told, or waits for one of them to end.
+    pub fn next_look(&self, now: UnixMillis) -> Option<UnixMillis> {
+        self.times(now).filter(|at| *at > now).min()
+    }
+
+    fn times(&self, now: UnixMillis) -> impl Iterator<Item = UnixMillis> {
         let gate = |call: &Call| self.gate(call, now);
         let has_client_credentials = self.settings.has_client_credentials;
         let grants = self.grants.values();
@@ -278,10 +303,9 @@ impl<S: InstallationStorage> Installation<S> {
             grants.clone().filter_map(|grant| grant.refresh_at(has_client_credentials)).min();
         let end = grants.filter_map(|grant| grant.ends_at(has_client_credentials)).min();
         let expiry = self.outbox.calls().map(|call| call.made_at + CALL_AGE_MS_MAX).min();
-        let next = self.outbox.next_at(&gate, now);
-        let held_up = self.outbox.holding_up(now).into_iter().map(|(_, since)| since).min();
-        let pass = held_up.map(|since| since + HELD_UP_MS_MAX);
-        [refresh, end, expiry, next, pass, self.sweep_at].into_iter().flatten().min()
+        let overtaken = self.outbox.holding_up(now).into_iter().map(|(_, until)| until).min();
+        let others = [refresh, end, expiry, overtaken, self.sweep_at].into_iter().flatten();
+        self.outbox.times(&gate, now).into_iter().chain(others)
     }
 }
 

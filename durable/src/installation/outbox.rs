@@ -5,7 +5,10 @@ use relay_schemas::{
     limits::{LINEAR_BATCH_MAX, LINEAR_REQUESTS_MAX},
 };
 
-use super::call::{Call, StandIn, Urgency};
+use super::{
+    call::{Call, StandIn, Urgency},
+    work_clock::Pace,
+};
 
 /// Requests that are kept free for what can't wait.
 const URGENT_REQUESTS: usize = 2;
@@ -57,16 +60,19 @@ impl Gate {
     }
 }
 
-/// A call that has failed and waits for its next attempt, and since when an answer waits behind it.
-struct Obstacle {
-    number: u64,
-    since: Option<UnixMillis>,
-}
-
-/// The call at the head of its lane, and how urgent what waits behind it is.
+/// A call that no other of its lane is in the way of.
 struct Head {
     number: u64,
+    /// How urgent it is, and what waits behind it.
     urgency: Urgency,
+    /// From when on it may go; `None`: not until somebody signs in.
+    from: Option<UnixMillis>,
+}
+
+impl Head {
+    fn is_due(&self, now: UnixMillis) -> bool {
+        self.from.is_some_and(|from| from <= now)
+    }
 }
 
 impl Outbox {
@@ -127,57 +133,36 @@ impl Outbox {
         idle.filter(|(_, waiting)| is_wanted(&waiting.call)).map(|(number, _)| *number).collect()
     }
 
-    /// Calls that have failed and wait for their next attempt while an answer waits behind them, and
-    /// since when it does.
+    /// Thoughts and actions that have failed and wait for their next attempt, and until when they
+    /// may, for the sake of what waits behind them.
     pub(super) fn holding_up(&self, now: UnixMillis) -> Vec<(u64, UnixMillis)> {
-        let mut lanes: BTreeMap<(&str, &str), Option<Obstacle>> = BTreeMap::new();
-        for (number, waiting) in &self.calls {
-            let call = &waiting.call;
-            let has_failed = call.attempts > 0 && call.not_before > now;
-            if call.is_early(now) {
-                continue;
-            }
-            let is_in_the_way = waiting.request.is_none() && has_failed && !call.is_answer();
-            let head = is_in_the_way.then_some(Obstacle { number: *number, since: None });
-            if let Some(obstacle) = lanes.entry(call.lane()).or_insert(head)
-                && call.is_answer()
-            {
-                obstacle.since.get_or_insert(call.made_at);
-            }
-        }
-        let obstacles = lanes.into_values().flatten();
-        obstacles.filter_map(|obstacle| Some((obstacle.number, obstacle.since?))).collect()
+        let obstacles = self.lanes(now).into_iter().filter_map(|calls| {
+            let mut calls = calls.into_iter().skip_while(|call| call.may_come_later());
+            let has_failed = |call: &&Call| call.attempts > 0 && call.not_before > now;
+            let obstacle = calls.next().filter(has_failed).filter(|call| !call.is_answer())?;
+            Some((obstacle.number, calls.filter_map(Call::waits_until).min()?))
+        });
+        obstacles.collect()
     }
 
-    /// What waits behind a call of the same lane goes first.
-    pub(super) fn put_behind(&mut self, number: u64) -> Option<&Call> {
-        let mut waiting = self.calls.remove(&number)?;
-        self.last_number += 1;
-        waiting.call.number = self.last_number;
-        self.calls.insert(self.last_number, waiting);
-        self.call(self.last_number)
-    }
-
-    /// The heads of all lanes where nothing is under way. A call in which the relay would stand in
-    /// for a machine holds nobody up before its time.
-    fn heads(&self, now: UnixMillis) -> Vec<Head> {
-        let mut lanes: BTreeMap<(&str, &str), Option<Head>> = BTreeMap::new();
-        for (number, waiting) in &self.calls {
-            let call = &waiting.call;
-            let lane = call.lane();
-            if waiting.request.is_some() {
-                lanes.insert(lane, None);
-                continue;
-            }
-            if call.is_early(now) {
-                continue;
-            }
-            let head = Head { number: *number, urgency: call.urgency };
-            if let Some(head) = lanes.entry(lane).or_insert(Some(head)) {
-                head.urgency = head.urgency.min(call.urgency);
+    /// The calls of all lanes where nothing is under way, in their order. A call in which the relay
+    /// would stand in for a machine holds nobody up before its time.
+    fn lanes(&self, now: UnixMillis) -> Vec<Vec<&Call>> {
+        let mut lanes: BTreeMap<(&str, &str), Option<Vec<&Call>>> = BTreeMap::new();
+        for Waiting { call, request, .. } in self.calls.values() {
+            let lane = lanes.entry(call.lane()).or_insert_with(|| Some(Vec::new()));
+            match lane {
+                _ if request.is_some() => *lane = None,
+                Some(calls) if !call.is_early(now) => calls.push(call),
+                Some(_) | None => {}
             }
         }
         lanes.into_values().flatten().collect()
+    }
+
+    /// The calls that no other of their lane is in the way of.
+    fn heads(&self, gate: &dyn Fn(&Call) -> Gate, now: UnixMillis) -> Vec<Head> {
+        self.lanes(now).iter().flat_map(|calls| heads_of(calls, gate, now)).collect()
     }
 
     /// The next request, if any may be made now. What is urgent goes first, then what is older; a
@@ -185,22 +170,20 @@ impl Outbox {
     pub(super) fn next(
         &self,
         gate: &dyn Fn(&Call) -> Gate,
-        may_batch: bool,
+        (pace, may_batch): (Pace, bool),
         now: UnixMillis,
     ) -> Option<(Vec<u64>, Urgency)> {
         let ordinary = self.requests.values().filter(|request| !request.is_urgent).count();
         let is_full = self.requests.len() >= LINEAR_REQUESTS_MAX;
         let is_full_of_ordinary = ordinary >= LINEAR_REQUESTS_MAX - URGENT_REQUESTS;
         let may_go = |head: &Head| {
-            let Some(call) = self.call(head.number) else { return false };
-            let is_open = gate(call).of(head.urgency).is_some_and(|from| from <= now);
             let has_room = head.urgency != Urgency::Ordinary || !is_full_of_ordinary;
-            is_open && has_room && call.not_before <= now
+            has_room && pace.allows(head.urgency) && head.is_due(now)
         };
         if is_full {
             return None;
         }
-        let mut heads: Vec<Head> = self.heads(now).into_iter().filter(may_go).collect();
+        let mut heads: Vec<Head> = self.heads(gate, now).into_iter().filter(may_go).collect();
         heads.sort_by_key(|head| (head.urgency, head.number));
         let first = heads.first()?;
         let leader = self.sociable(first.number).filter(|_| may_batch);
@@ -217,22 +200,15 @@ impl Outbox {
         (!waiting.is_alone && waiting.call.is_sociable()).then_some(&waiting.call)
     }
 
-    /// When the next call may be made, if no request under way were in its way.
-    pub(super) fn next_at(
-        &self,
-        gate: &dyn Fn(&Call) -> Gate,
-        now: UnixMillis,
-    ) -> Option<UnixMillis> {
-        let heads = self.heads(now).into_iter().filter_map(|head| {
-            let call = self.call(head.number)?;
-            Some(gate(call).of(head.urgency)?.max(call.not_before))
-        });
+    /// When calls may be made, if no request under way were in their way.
+    pub(super) fn times(&self, gate: &dyn Fn(&Call) -> Gate, now: UnixMillis) -> Vec<UnixMillis> {
+        let heads = self.heads(gate, now).into_iter().filter_map(|head| head.from);
         let early = self.calls.values().filter_map(|waiting| {
             let call = &waiting.call;
             let is_early = call.stand_in.is_some() && call.not_before > now;
             is_early.then_some(call.not_before)
         });
-        heads.chain(early).min()
+        heads.chain(early).collect()
     }
 
     /// These calls are under way from now on. A thought that an answer waits behind takes none of
@@ -273,4 +249,27 @@ impl Outbox {
             waiting.is_alone = true;
         }
     }
+}
+
+/// The head of a lane. One that can't go now, and may come later, is stepped over for what is behind
+/// it, and remains a head of its own.
+fn heads_of(calls: &[&Call], gate: &dyn Fn(&Call) -> Gate, now: UnixMillis) -> Vec<Head> {
+    let mut heads = Vec::new();
+    let mut stepped_over: Vec<&Call> = Vec::new();
+    for (index, call) in calls.iter().enumerate() {
+        if stepped_over.iter().any(|before| before.would_undo(call)) {
+            continue;
+        }
+        let behind = calls[index..].iter().map(|call| call.urgency);
+        let urgency = behind.min().unwrap_or(call.urgency);
+        let from = gate(call).of(urgency).map(|from| from.max(call.not_before));
+        let head = Head { number: call.number, urgency, from };
+        let is_last = head.is_due(now) || !call.may_come_later();
+        heads.push(head);
+        if is_last {
+            break;
+        }
+        stepped_over.push(call);
+    }
+    heads
 }

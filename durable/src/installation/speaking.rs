@@ -1,8 +1,10 @@
 //! What events and machines say.
 
+use std::collections::BTreeMap;
+
 use relay_schemas::{
     Abandoned, ActivityCommand, ActivityContent, ActivityReply, Announce, Announcement, AnsweredIn,
-    ErrorCode, EventId, Problem, ReportCommand, ReportStatus, UnixMillis,
+    EdgeId, ErrorCode, EventId, Problem, ReportCommand, ReportStatus, UnixMillis,
     limits::{OUTBOX_BYTES_MAX, OUTBOX_CALLS_MAX, PARKED_MS, PARKED_REPORTS_MAX, SPEAK_MS_MAX},
 };
 use serde::{Deserialize, Serialize};
@@ -14,10 +16,6 @@ use super::{
     not_installed,
     storage::{InstallationRow, InstallationStorage},
 };
-
-/// How long an announcement takes at most, as far as room for others goes: the queue tries for
-/// minutes.
-const LATE_MS: u64 = 600_000;
 
 type Outcome<T, S> = Result<T, InstallationError<<S as InstallationStorage>::Error>>;
 
@@ -82,7 +80,7 @@ impl<S: InstallationStorage> Installation<S> {
         };
         let until = now + self.settings.event_kept_ms;
         let announcement = announcement.clone();
-        let mut event = AnnouncedEvent { announcement, app, last_word: None, until };
+        let mut event = AnnouncedEvent { announcement, app, last_words: BTreeMap::new(), until };
         let mut first = event.called_at();
         if event.announcement.is_stop() {
             first = self.first_word_of(&event);
@@ -195,7 +193,7 @@ impl<S: InstallationStorage> Installation<S> {
     ) -> Outcome<(), S> {
         // What was said in a run is no last word when another one begins.
         if is_retried(report) || report.status == ReportStatus::Processing {
-            self.note_last_word(event, None)?;
+            self.note_last_word(event, &report.edge.id, None)?;
         }
         let word = match report.status {
             ReportStatus::Processing => Word::Progress(report.event),
@@ -278,7 +276,7 @@ impl<S: InstallationStorage> Installation<S> {
         self.want(wanted, about, now)?;
         let last_word = LastWord::of(&command.activity.content);
         if last_word.is_some() {
-            self.note_last_word(event, last_word)?;
+            self.note_last_word(event, &command.edge.id, last_word)?;
         }
         if is_word {
             let word = if last_word.is_some() { Word::End } else { Word::Progress(command.event) };
@@ -291,10 +289,10 @@ impl<S: InstallationStorage> Installation<S> {
     fn note_last_word(
         &mut self,
         event: &mut AnnouncedEvent,
+        edge: &EdgeId,
         last_word: Option<LastWord>,
     ) -> Outcome<(), S> {
-        if event.last_word != last_word {
-            event.last_word = last_word;
+        if event.take_last_word(edge, last_word) {
             let key = event.announcement.event.to_string();
             self.put(InstallationRow::Event, &key, &*event, Some(event.until))?;
         }
@@ -302,11 +300,8 @@ impl<S: InstallationStorage> Installation<S> {
     }
 
     fn park(&mut self, said: Said, now: UnixMillis) -> Outcome<(), S> {
-        if self.parked_count() >= PARKED_REPORTS_MAX {
-            self.forget_late_parked(now)?;
-        }
-        if self.parked_count() >= PARKED_REPORTS_MAX {
-            return Err(InstallationError::Refused(crowded()));
+        if self.parked.values().map(Vec::len).sum::<usize>() >= PARKED_REPORTS_MAX {
+            self.forget_oldest_parked()?;
         }
         let newest = self.parked.values().flatten().map(Parked::number).max().unwrap_or(0);
         let parked = Parked { number: newest + 1, at: now, said };
@@ -315,24 +310,25 @@ impl<S: InstallationStorage> Installation<S> {
         Ok(())
     }
 
-    fn parked_count(&self) -> usize {
-        self.parked.values().map(Vec::len).sum()
-    }
-
-    /// Makes room among reports that wait: an announcement that is so late hardly ever comes.
-    fn forget_late_parked(&mut self, now: UnixMillis) -> Result<(), S::Error> {
-        let is_late = |parked: &&Parked| now.since_ms(parked.at) >= LATE_MS;
-        let late = self.parked.values().flatten().filter(is_late);
-        let keys: Vec<String> = late.map(Parked::key).collect();
-        keys.iter().try_for_each(|key| self.storage.delete(InstallationRow::Parked, key))?;
-        self.forget_parked(LATE_MS, now);
+    /// Makes room among reports that wait. The longer one has waited, the less likely its event is
+    /// announced at all: those of events that came before the app was installed never are.
+    fn forget_oldest_parked(&mut self) -> Result<(), S::Error> {
+        let Some(oldest) = self.parked.values().flatten().min_by_key(|parked| parked.number) else {
+            return Ok(());
+        };
+        let (event, number) = (oldest.event(), oldest.number);
+        self.storage.delete(InstallationRow::Parked, &oldest.key())?;
+        if let Some(parked) = self.parked.get_mut(&event) {
+            parked.retain(|parked| parked.number != number);
+        }
+        self.parked.retain(|_, parked| !parked.is_empty());
         Ok(())
     }
 
     /// Reports whose event nobody has announced.
-    pub(super) fn forget_parked(&mut self, age_ms_max: u64, now: UnixMillis) {
+    pub(super) fn forget_parked(&mut self, now: UnixMillis) {
         for parked in self.parked.values_mut() {
-            parked.retain(|parked| now.since_ms(parked.at) < age_ms_max);
+            parked.retain(|parked| now.since_ms(parked.at) < PARKED_MS);
         }
         self.parked.retain(|_, parked| !parked.is_empty());
     }

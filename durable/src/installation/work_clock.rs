@@ -1,5 +1,14 @@
 use relay_schemas::UnixMillis;
 
+use super::call::Urgency;
+
+/// How long one alarm works before the next takes over. The platform ends it after 15 min.
+const WORK_MS_MAX: u64 = 120_000;
+
+/// How long first words go on after that, while the last requests end: none takes longer. With no end
+/// of their own, a crowd of them would keep all else waiting.
+const FIRST_WORDS_MS: u64 = 5_000;
+
 /// When the next alarm comes if this one's work is cut off. The relay speaks 8 s after Linear's own
 /// clock began at the latest: this leaves a second for the call. Requests that are still open then
 /// cost nothing, because an alarm waits for the one before.
@@ -12,7 +21,9 @@ const WORKING_MS: u64 = 20_000;
 /// is acted upon before the next await, so that nothing comes in between.
 #[derive(Debug, Default)]
 pub struct WorkClock {
-    /// When the alarm's work was last seen going on.
+    /// When the alarm's work began.
+    began_at: UnixMillis,
+    /// When it was last seen going on.
     worked_at: Option<UnixMillis>,
     alarm: Option<UnixMillis>,
 }
@@ -28,11 +39,34 @@ pub enum Wake {
     Alarm(UnixMillis),
 }
 
+/// What the alarm's work may still begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Everything.
+    Full,
+    /// The next alarm is to take over when what is under way has ended: only what can't wait for
+    /// that.
+    FirstWords,
+    /// Nothing.
+    Ending,
+}
+
+impl Pace {
+    pub(super) fn allows(self, urgency: Urgency) -> bool {
+        match self {
+            Self::Full => true,
+            Self::FirstWords => urgency == Urgency::First,
+            Self::Ending => false,
+        }
+    }
+}
+
 impl WorkClock {
     /// The alarm has come and its work begins. Gives back when the next is to come if the work is
     /// cut off, which is set before anything is done.
     pub fn begin(&mut self, now: UnixMillis) -> UnixMillis {
         let next = now + CUT_OFF_MS;
+        self.began_at = now;
         self.worked_at = Some(now);
         self.alarm = Some(next);
         next
@@ -41,6 +75,15 @@ impl WorkClock {
     /// The work goes on.
     pub fn go_on(&mut self, now: UnixMillis) {
         self.worked_at = Some(now);
+    }
+
+    /// What it may still begin.
+    pub fn pace(&self, now: UnixMillis) -> Pace {
+        match now.since_ms(self.began_at) {
+            ..WORK_MS_MAX => Pace::Full,
+            worked_ms if worked_ms < WORK_MS_MAX + FIRST_WORDS_MS => Pace::FirstWords,
+            _ => Pace::Ending,
+        }
     }
 
     /// A command has come, after which something is to be done at `next`. The alarm is set only when

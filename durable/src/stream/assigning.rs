@@ -67,6 +67,7 @@ impl<S: LogStorage> Stream<S> {
         for connection in std::mem::take(&mut self.touched) {
             commands.push(Command::Remember { connection });
         }
+        self.assignment.forget_stops();
         self.assignment.store(self.log.storage_mut())?;
         Ok(commands)
     }

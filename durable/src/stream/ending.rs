@@ -51,10 +51,22 @@ impl<S: LogStorage> Stream<S> {
             return Ok(Vec::new());
         }
         self.losses_unreported += silent.len() as u64;
-        let mut commands: Vec<Command> =
-            silent.into_iter().flat_map(|id| self.end(id, ByeCode::Reconnect)).collect();
+        let mut commands = Vec::new();
+        for id in silent {
+            self.note_unheard(id, last_ping_at(id).unwrap_or_default());
+            commands.extend(self.end(id, ByeCode::Reconnect));
+        }
         commands.extend(self.settle(Opening::default(), now)?);
         Ok(commands)
+    }
+
+    /// What an edge was told on a connection that has died is not heard, unless it has another.
+    fn note_unheard(&mut self, id: ConnectionId, last_ping_at: UnixMillis) {
+        let Some(edge) = self.connections.get(&id).map(|one| one.edge.clone()) else { return };
+        let mut others = self.connections.iter().filter(|(other, _)| **other != id);
+        if !others.any(|(_, one)| one.edge == edge && one.takes_events()) {
+            self.assignment.note_unheard(&edge, last_ping_at);
+        }
     }
 
     /// When to look for them again: only while one of them has been given something. No object is

@@ -6,11 +6,14 @@ use std::{
     ops::ControlFlow,
 };
 
-use relay_schemas::{EdgeId, Seq, UnixMillis, limits::ASSIGNMENT_ABSENT_MAX};
+use relay_schemas::{Counter, EdgeId, Seq, UnixMillis, limits::ASSIGNMENT_ABSENT_MAX};
 
-use super::assigning::read_one;
+use super::{
+    assigning::read_one,
+    signals::{PROMPTED, signal_line},
+};
 use crate::{
-    assignment::{Assignment, Candidate, Choice, LeaseSubject, Load, choose},
+    assignment::{Assignment, Candidate, Choice, Lease, LeaseSubject, Load, Stop, choose},
     command::ConnectionId,
     log::Log,
     storage::LogStorage,
@@ -98,7 +101,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
     fn pass_unwanted(&mut self) {
         for seq in self.assignment.waiting() {
             let Some(lease) = self.assignment.leases().get(&seq) else { continue };
-            if self.choose(&lease.subject, &lease.tried) == Choice::Nobody {
+            if self.choose_again(lease) == Choice::Nobody {
                 self.assignment.pass_waiting(seq);
             }
         }
@@ -137,13 +140,29 @@ impl<'a, S: LogStorage> Round<'a, S> {
         subscription.send_given(self.log.cursor(seq), attempt, record, outgoing);
     }
 
+    /// A stop that came before its session's event was given goes ahead of that.
+    fn send_stop(&mut self, id: ConnectionId, seq: Seq) {
+        let Some(stop) = self.assignment.stop_ahead(seq) else { return };
+        let Some(subscription) = self.connections.get(&id) else { return };
+        let may_hear = subscription.filter().allowed.passes(PROMPTED);
+        if !may_hear || self.assignment.is_told(&subscription.edge, stop.id, self.now) {
+            return;
+        }
+        let line = signal_line(&stop, self.log.cursor(subscription.position()));
+        self.outgoing.entry(id).or_default().push_line(line);
+        let told = Stop { told_at: Some(self.now), ..stop };
+        self.assignment.note_stop(&subscription.edge, told, self.now);
+        self.assignment.counts.add(Counter::Signals, 1);
+    }
+
     fn give_waiting(&mut self, seq: Seq) -> Result<(), S::Error> {
         let Some(lease) = self.assignment.leases().get(&seq) else { return Ok(()) };
-        let (subject, tried) = (lease.subject.clone(), lease.tried.clone());
-        if let Choice::Edge(edge) = self.choose(&subject, &tried)
+        let subject = lease.subject.clone();
+        if let Choice::Edge(edge) = self.choose_again(lease)
             && let Some(connection) = self.ready(&edge, &subject)
         {
             let attempt = self.give(seq, &edge);
+            self.send_stop(connection, seq);
             self.send(connection, seq, attempt)?;
         }
         Ok(())
@@ -176,6 +195,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
                 self.assignment.wait(seq, subject);
                 if let Some(connection) = connection {
                     let attempt = self.give(seq, &edge);
+                    self.send_stop(connection, seq);
                     self.send_record(connection, seq, attempt, record);
                 }
             }
@@ -199,14 +219,16 @@ impl<'a, S: LogStorage> Round<'a, S> {
             return waiting.len();
         }
         let leases = waiting.iter().filter_map(|seq| self.assignment.leases().get(seq));
-        leases.filter(|one| self.choose(&one.subject, &one.tried) == Choice::Absent).count()
+        leases.filter(|one| self.choose_again(one) == Choice::Absent).count()
     }
 
     fn give(&mut self, seq: Seq, edge: &EdgeId) -> u32 {
+        let attempt = self.assignment.give(seq, edge, self.now);
+        let is_unreported = self.assignment.leases().get(&seq).is_some_and(Lease::is_unreported);
         let load = self.loads.entry(edge.clone()).or_default();
         load.open += 1;
-        load.unreported += 1;
-        self.assignment.give(seq, edge, self.now)
+        load.unreported += usize::from(is_unreported);
+        attempt
     }
 
     /// Whether anybody may be given anything: without, events are left in the log.
@@ -230,13 +252,24 @@ impl<'a, S: LogStorage> Round<'a, S> {
         })
     }
 
+    /// Who gets an event that has waited: the edge that went away from it, once that is back.
+    fn choose_again(&self, lease: &Lease) -> Choice {
+        let back = lease.left_by().map(|(edge, _)| edge);
+        match back.filter(|edge| self.ready(edge, &lease.subject).is_some()) {
+            Some(edge) => Choice::Edge(edge.clone()),
+            None => self.choose(&lease.subject, &lease.tried),
+        }
+    }
+
     fn choose(&self, subject: &LeaseSubject, tried: &[EdgeId]) -> Choice {
         let candidates = self.candidates(subject);
+        let is_any_healthy = candidates.iter().any(|one| one.is_healthy);
         for holder in self.assignment.holders_of(subject, self.now) {
             if tried.contains(&holder) {
                 continue;
             }
             match candidates.iter().find(|one| one.edge == holder) {
+                Some(one) if !one.is_healthy && is_any_healthy => {}
                 Some(one) if one.has_room => return Choice::Edge(holder),
                 Some(_) => return Choice::Later,
                 None if self.assignment.is_away(&holder, self.now) => return Choice::Later,
@@ -245,6 +278,7 @@ impl<'a, S: LogStorage> Round<'a, S> {
         }
         if candidates.is_empty() {
             return match self.assignment.is_expected(subject, self.now) {
+                _ if self.has_reader_behind(subject) => Choice::Later,
                 true => Choice::Absent,
                 false => Choice::Nobody,
             };
@@ -252,6 +286,13 @@ impl<'a, S: LogStorage> Round<'a, S> {
         let key = self.assignment.key_of(subject);
         let mode = self.assignment.rules().mode;
         choose(mode, &key, tried, self.assignment.last_given(), &candidates)
+    }
+
+    /// Whether one that wants the event is connected, and has yet to read what is everybody's.
+    fn has_reader_behind(&self, subject: &LeaseSubject) -> bool {
+        let from = self.assignment.from();
+        let mut behind = self.connections.values().filter(|one| one.position() < from);
+        behind.any(|one| one.takes_events() && subject.passes(one.filter()))
     }
 
     fn candidates(&self, subject: &LeaseSubject) -> Vec<Candidate> {

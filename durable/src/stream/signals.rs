@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use relay_schemas::{
-    Attendance, Counter, EdgeId, KindFilter, NewEvent, Seq, Signal, Subject, UnixMillis,
-    record_is_own,
+    Attendance, Connect, Counter, EdgeId, NewEvent, Seq, Signal, Subject, UnixMillis, record_is_own,
 };
 
 use super::Stream;
@@ -18,22 +17,34 @@ use crate::{
 const STOP: &str = "stop";
 
 /// The kind of the events that signals come of. Who may not read it hears of none.
-const PROMPTED: &str = "AgentSessionEvent.prompted";
+pub(super) const PROMPTED: &str = "AgentSessionEvent.prompted";
 
 impl<S: LogStorage> Stream<S> {
     /// The signals of new events, to the edge that has their session: ahead of what it has yet to
     /// read, without credit and whatever it filters, as far as its scopes go. One that is away is told when it is back.
-    pub(super) fn signal(&mut self, fresh: &[&NewEvent], now: UnixMillis) -> Vec<Command> {
+    pub(super) fn signal(
+        &mut self,
+        tail_before: Seq,
+        fresh: &[&NewEvent],
+        now: UnixMillis,
+    ) -> Vec<Command> {
         let mut commands = Vec::new();
-        for event in fresh.iter().filter(|event| event.signal.as_deref() == Some(STOP)) {
+        let positions = (1..).map(|distance| tail_before.plus(distance));
+        let stops = positions.zip(fresh).filter(|(_, event)| event.signal.as_deref() == Some(STOP));
+        for (seq, event) in stops {
             let Some(session) = session_of(&event.record) else { continue };
-            let stop =
-                Stop { id: event.id, session, received_at: event.received_at, told_at: None };
+            let (id, received_at) = (event.id, event.received_at);
+            let stop = Stop { id, session, seq: Some(seq), received_at, told_at: None };
+            self.assignment.keep_stop(&stop);
             let holder = self.assignment.holder(&session_key(&stop.session), now);
             let holder = holder.map(|holder| holder.edge.clone());
             let told = self.told_of(holder.as_ref());
+            // One that only watches may be another process of the same machine.
             let is_holders = |id: &ConnectionId| {
-                self.connections.get(id).is_some_and(|one| Some(&one.edge) == holder.as_ref())
+                self.connections.get(id).is_some_and(|one| {
+                    let is_at_work = one.takes_events() || !self.is_assigned();
+                    is_at_work && Some(&one.edge) == holder.as_ref()
+                })
             };
             // Whoever else may have taken the work over is told now, the holder also when it is back:
             // the connection on which it is told may be dead.
@@ -77,14 +88,15 @@ impl<S: LogStorage> Stream<S> {
     /// The signals that an edge may not have heard, for the beginning of its next connection.
     pub(super) fn untold_signals(
         &mut self,
-        (edge, allowed): (&EdgeId, &KindFilter),
+        connect: &Connect,
         position: Seq,
         now: UnixMillis,
     ) -> Vec<String> {
-        if !allowed.passes(PROMPTED) {
+        if !connect.allowed.passes(PROMPTED) {
             return Vec::new();
         }
-        let stops = self.assignment.tell_stops(edge, now);
+        let takes_events = connect.capacity() != Some(0) || !self.is_assigned();
+        let stops = self.assignment.tell_stops(&connect.edge, takes_events, now);
         self.assignment.counts.add(Counter::Signals, stops.len() as u64);
         let cursor = self.log.cursor(position);
         stops.iter().map(|stop| signal_line(stop, cursor)).collect()
@@ -151,7 +163,7 @@ fn session_of(record: &str) -> Option<String> {
     Some(Subject::read(record)?.session?.into_owned())
 }
 
-fn signal_line(stop: &Stop, cursor: relay_schemas::Cursor) -> String {
+pub(super) fn signal_line(stop: &Stop, cursor: relay_schemas::Cursor) -> String {
     let signal = Signal {
         signal: STOP.to_owned(),
         session: stop.session.clone(),

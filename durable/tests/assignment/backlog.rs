@@ -81,3 +81,29 @@ fn what_is_finished_of_a_backlog_is_sealed_in_pieces_worth_it() {
     relay.report("edge_1", count + 2, relay_schemas::ReportStatus::Processing);
     assert_eq!(relay.seal().len(), 1);
 }
+
+#[test]
+fn one_open_lease_on_a_large_hot_tail_wakes_nobody_until_something_is_finished() {
+    let seal_bytes = SEAL_AGE_SHARE * 3 * event_alone(1).record.len() as u64;
+    let settings = StreamSettings { seal_bytes, ..settings(MultiEdgeMode::RoundRobin) };
+    let mut relay = Relay::with_settings(settings);
+    let began_at = relay.now;
+    relay.connect(1, &crate::with_capacity("edge_1", 100));
+    for number in 1..=20 {
+        relay.append(&[event_alone(number)]);
+        relay.grant(1, 200_000);
+    }
+    for number in (1..=20).filter(|number| *number != 2) {
+        relay.report("edge_1", number, Completed);
+    }
+    relay.report("edge_1", 2, relay_schemas::ReportStatus::Processing);
+    assert_eq!(relay.seal(), []);
+    let due = relay.stream.next_alarm().unwrap();
+    assert!(due > relay.now + 2 * SEAL_LOOK_MS, "in {} ms", due.since_ms(relay.now));
+    // With its age what is finished goes, and with its end all of it.
+    relay.now = began_at + settings.seal_age_ms;
+    relay.report("edge_1", 2, relay_schemas::ReportStatus::Processing);
+    assert_eq!(relay.seal().iter().map(relay_schemas::SegmentEntry::count).sum::<u64>(), 1);
+    relay.report("edge_1", 2, Completed);
+    assert!(!relay.seal().is_empty());
+}

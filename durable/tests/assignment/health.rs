@@ -1,13 +1,16 @@
 //! Goal: an edge that is silent is given nothing while others are there, and operators see how each
 //! edge does.
 
-use relay_schemas::ReportStatus::{Completed, Failed, Processing};
+use relay_schemas::{
+    ReportStatus::{Completed, Failed, Processing},
+    limits::LEASE_MS_MAX,
+};
 use serde_json::{Value, json};
 
 use crate::{
     TIMEOUT_MS, check_round_robin, of_edge,
-    support::{NOW, Relay, check, events},
-    who,
+    support::{NOW, Relay, check, edge, event_about, events},
+    who, with_capacity,
 };
 
 fn state(relay: &Relay, place: usize) -> Value {
@@ -57,5 +60,21 @@ fn an_operator_sees_how_each_edge_does() {
         expected["disconnected_at"] = json!(NOW + 500);
         relay.reload();
         assert_eq!(state(&relay, 0), expected);
+    });
+}
+
+#[test]
+fn a_session_does_not_wait_for_a_silent_holder() {
+    let of_session = |number| event_about(number, "AgentSessionEvent.prompted", "s", "");
+    check_round_robin(|mut relay| {
+        relay.connect(1, &with_capacity("edge_1", 4));
+        relay.append(&(1..=4).map(of_session).collect::<Vec<_>>());
+        relay.report("edge_1", 4, Processing);
+        relay.now = NOW + LEASE_MS_MAX;
+        relay.alarm();
+        assert_eq!(state(&relay, 0)["is_healthy"], false);
+        assert_eq!(relay.stream.assignment().leased_to(&edge("edge_1")).len(), 4, "nobody else");
+        relay.connect(2, &of_edge("edge_2"));
+        assert_eq!(who(&relay.append(&[of_session(5)])), [(2, 5, 1)]);
     });
 }

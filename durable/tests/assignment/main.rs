@@ -20,6 +20,7 @@ mod model;
 mod modes;
 mod reports;
 mod signals;
+mod stops;
 mod well;
 
 use relay_durable::{Command, ConnectionId, StreamSettings};

@@ -210,3 +210,19 @@ fn a_reader_that_starts_anywhere_in_an_assigned_stream_is_given_what_is_new() {
         }
     });
 }
+
+#[test]
+fn an_event_waits_for_its_reader_that_still_reads_what_is_everybodys() {
+    let mut relay = Relay::with_settings(settings(BROADCAST));
+    relay.append(&(1..=6).map(event_alone).collect::<Vec<_>>());
+    relay.reload_with(settings(ROUND_ROBIN));
+    relay.connect(1, &after("edge_1", 0));
+    let comments = crate::support::kinds("Comment");
+    relay.connect(2, &Connect { kinds: comments, ..after("edge_2", 6) });
+    assert_eq!(who(&relay.append(&events(7..=7))), [], "its only reader is behind");
+    assert_eq!(relay.stream.assignment().waiting().len(), 1);
+    relay.reload();
+    let mut rest = given(&relay.grant(1, 200_000));
+    rest.extend(given(&relay.grant(1, 200_000)));
+    assert_eq!(rest.last().map(|one| one.number), Some(7));
+}

@@ -155,7 +155,7 @@ fn a_stop_that_an_earlier_version_has_noted_is_told() {
     relay.append(&[event_of_kind(1, "Issue.update"), event_of_kind(2, PROMPTED)]);
     relay.connect(1, &of_edge("edge_1"));
     let (edge, key, at) = (edge("edge_1"), "session:s".to_owned(), NOW);
-    let stop = Stop { id: id(2), session: "s".into(), received_at: NOW, told_at: None };
+    let stop = Stop { id: id(2), session: "s".into(), seq: None, received_at: NOW, told_at: None };
     let holder = Holder { key, edge, at, stop: Some(stop) };
     relay_durable::LogStorage::save_holder(&mut relay.storage, &holder).unwrap();
     relay.reload();

@@ -4,7 +4,8 @@
 //! Method: seeded schedules of machines that begin what they are given, in order and as many as
 //! they can at once, and finish it after a while that can be many times `EDGE_TIMEOUT_MS`. Some say
 //! how many they can, as little as they like to; connections break and come back, and the object is
-//! reset.
+//! reset. Where no other machine could take its work over, one sleeps for longer than it is waited
+//! for, and says nothing anew when it is back.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -44,6 +45,8 @@ struct Shop {
     appended: u64,
     /// How many steps anything has waited behind a run for longer than silence may last.
     waited_long: usize,
+    /// How often what a machine had was taken away while it slept.
+    overslept: usize,
 }
 
 impl Shop {
@@ -67,7 +70,7 @@ impl Shop {
         });
         let machines = machines.collect();
         let relay = Relay::with_settings(settings);
-        Self { relay, dice, machines, connections: 0, appended: 0, waited_long: 0 }
+        Self { relay, dice, machines, connections: 0, appended: 0, waited_long: 0, overslept: 0 }
     }
 
     fn connect(&mut self, index: usize) {
@@ -144,6 +147,7 @@ impl Shop {
                 self.connect(index);
             }
             4 => drop(self.relay.seal()),
+            5 if self.machines.len() == 1 => self.sleep(),
             _ => {}
         }
         // Nobody who is well needs longer than a step for what it can do at once.
@@ -154,6 +158,19 @@ impl Shop {
         }
         let commands = self.relay.alarm();
         self.take(&commands);
+    }
+
+    fn sleep(&mut self) {
+        let commands = self.relay.closed(self.machines[0].connection, false);
+        self.take(&commands);
+        for _ in 0..3 {
+            self.relay.now = self.relay.now + TIMEOUT_MS;
+            let commands = self.relay.alarm();
+            self.take(&commands);
+        }
+        self.overslept += usize::from(!self.relay.stream.assignment().waiting().is_empty());
+        self.relay.reload();
+        self.connect(0);
     }
 
     fn run(&mut self) {
@@ -176,14 +193,42 @@ impl Shop {
 
 #[test]
 fn an_event_of_a_well_machine_never_becomes_a_dead_letter() {
-    let mut waited_long = 0;
+    let (mut waited_long, mut overslept) = (0, 0);
     for seed in 0..SEEDS {
         let shop = std::panic::catch_unwind(|| {
             let mut shop = Shop::new(seed);
             shop.run();
-            shop.waited_long
+            (shop.waited_long, shop.overslept)
         });
-        waited_long += shop.unwrap_or_else(|_| panic!("seed {seed} fails"));
+        let (waits, sleeps) = shop.unwrap_or_else(|_| panic!("seed {seed} fails"));
+        waited_long += waits;
+        overslept += sleeps;
     }
-    assert!(waited_long > 200, "never met: {waited_long}");
+    assert!(waited_long > 200 && overslept > 100, "never met: {waited_long}, {overslept}");
+}
+
+/// Many sleeps, each longer than a machine is waited for, within one run.
+#[test]
+fn a_run_outlives_any_number_of_sleeps() {
+    crate::check_round_robin(|mut relay| {
+        relay.connect(1, &of_edge("edge_1"));
+        relay.append(&[event_about(1, "AgentSessionEvent.created", "s", "")]);
+        relay.report("edge_1", 1, Processing);
+        for sleep in 1..=8 {
+            relay.closed(sleep, false);
+            relay.now = relay.now + 2 * TIMEOUT_MS;
+            relay.alarm();
+            assert_eq!(relay.stream.assignment().waiting().len(), 1, "others could have it");
+            assert_eq!(
+                crate::who(&relay.connect(sleep + 1, &of_edge("edge_1"))),
+                [(sleep + 1, 1, 1)]
+            );
+            // It says nothing, and is at work.
+            relay.now = relay.now + 10 * TIMEOUT_MS;
+            assert_eq!(given(&relay.alarm()), []);
+        }
+        relay.report("edge_1", 1, Completed);
+        assert_eq!(relay.given_up, []);
+        assert!(relay.stream.assignment().leases().is_empty());
+    });
 }

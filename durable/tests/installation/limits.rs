@@ -33,21 +33,29 @@ fn what_waits_is_bounded() {
 }
 
 #[test]
-fn what_waits_for_an_announcement_is_bounded() {
+fn what_waits_for_an_announcement_is_bounded_and_the_oldest_gives_way() {
     let mut desk = Desk::new();
-    for number in 0..PARKED_REPORTS_MAX {
-        desk.report(&report((number % 250) as u8, ReportStatus::Processing, None));
+    desk.report(&report(1, ReportStatus::Failed, Some("oldest")));
+    desk.report(&report(2, ReportStatus::Failed, Some("second")));
+    for _ in 0..PARKED_REPORTS_MAX - 2 {
+        desk.report(&report(3, ReportStatus::Processing, None));
     }
-    let refused = desk.core.report(&report(1, ReportStatus::Failed, None), desk.now);
-    assert!(matches!(refused, Err(Refusal::Refused(_))), "{refused:?}");
-    // What was never announced makes room: it would have been by now.
-    desk.wait(600_000);
-    desk.report(&report(1, ReportStatus::Failed, None));
-    assert_eq!(desk.storage.count(InstallationRow::Parked), 1);
+    for is_reloaded in [true, false] {
+        if is_reloaded {
+            desk.reload();
+        }
+        desk.report(&report(1, ReportStatus::Failed, Some("newest")));
+        assert_eq!(desk.storage.count(InstallationRow::Parked), PARKED_REPORTS_MAX);
+    }
     desk.reload();
-    desk.announce(created(1, "s", &[]));
+    for number in 1..=2 {
+        desk.announce(created(number, &format!("s{number}"), &[]));
+    }
     desk.drain();
-    desk.check(&["The handler on `laptop` failed."]);
+    // Both of the two oldest are gone, and nobody was refused.
+    assert!(!desk.linear.texts().contains(&"oldest"));
+    assert!(!desk.linear.texts().contains(&"second"));
+    assert!(desk.linear.texts().contains(&"newest"));
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(crate) struct Linear {
     pub(crate) made: Vec<(String, String, String)>,
     /// Sessions that are gone.
     pub(crate) gone: BTreeSet<String>,
+    /// Texts that it doesn't take.
+    pub(crate) unwanted: BTreeSet<String>,
     /// A second creation with the same id is an error.
     pub(crate) refuses_repeated: bool,
     /// Requests with several mutations are refused as a whole.
@@ -166,6 +168,10 @@ impl Linear {
         if session.is_some_and(|session| self.gone.contains(&session)) {
             self.refused.insert(id, said);
             return Err("Entity not found: AgentSession".into());
+        }
+        if self.unwanted.contains(&said) {
+            self.refused.insert(id, said);
+            return Err("Argument Validation Error".into());
         }
         if self.made.iter().any(|(made, _, _)| *made == id) {
             let is_repeatable = input["id"].is_null() || !self.refuses_repeated;

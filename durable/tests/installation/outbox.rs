@@ -6,7 +6,7 @@ use relay_durable::InstallationRow;
 use relay_schemas::{ReportStatus, linear_api::LinearAnswer};
 use serde_json::json;
 
-use crate::desk::{DAY_MS, Desk, NOW, activity, created, mention, report, variables};
+use crate::desk::{DAY_MS, Desk, NOW, activity, created, report, variables};
 
 fn thought(number: u8, body: &str) -> relay_schemas::ActivityCommand {
     activity(number, "", json!({"type": "thought", "body": body}))
@@ -171,25 +171,6 @@ fn an_answer_waits_a_minute_for_a_thought_that_fails() {
     let given_up = desk.core.given_up(desk.now).unwrap().calls;
     let given_up: Vec<_> = given_up.iter().map(|call| call.code.as_str()).collect();
     assert_eq!(given_up, ["overtaken"]);
-}
-
-#[test]
-fn what_may_be_shown_after_an_answer_is_put_behind_it() {
-    let mut desk = Desk::new();
-    desk.announce(mention(1));
-    desk.report(&report(1, ReportStatus::Processing, None));
-    desk.report(&report(1, ReportStatus::Completed, Some("I looked.")));
-    fail(&mut desk, NOW + 60_000);
-    desk.now = NOW + 60_000;
-    let comment = desk.effect();
-    desk.reload();
-    desk.perform(&comment);
-    desk.drain();
-    desk.check(&["I looked."]);
-    desk.wait(300_000);
-    desk.drain();
-    desk.check(&["I looked.", "eyes"]);
-    assert_eq!(desk.status().outbox.given_up, 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use relay_schemas::{
 };
 use serde_json::json;
 
-use crate::desk::{Desk, Refusal, activity, created, event, mention, report, variables};
+use crate::desk::{Desk, Refusal, activity, created, event, machine, mention, report, variables};
 
 /// The input of the one call that a report on an announced session makes, without its id.
 #[track_caller]
@@ -62,6 +62,34 @@ fn a_last_word_is_that_of_its_run() {
         let again = ["Working on it on `laptop`.", kind, "completed"];
         assert_eq!(desk.linear.texts().last(), again.last(), "{:?}", desk.linear.texts());
     }
+}
+
+#[test]
+fn a_machine_s_last_word_is_not_another_s() {
+    let on = |name: &str, status| ReportCommand { edge: machine(name), ..report(1, status, None) };
+    let mut desk = Desk::new();
+    desk.announce(created(1, "s", &["one", "two"]));
+    for name in ["one", "two"] {
+        desk.report(&on(name, ReportStatus::Processing));
+        desk.activity(&ActivityCommand {
+            edge: machine(name),
+            ..activity(1, "", json!({"type": "response", "body": format!("{name}'s")}))
+        });
+        desk.reload();
+    }
+    // One that has said nothing of its own says that it is done, the others don't.
+    for name in ["one", "three", "two"] {
+        desk.report(&on(name, ReportStatus::Completed));
+    }
+    desk.drain();
+    let working = ["Working on it on `one`.", "Working on it on `two`."];
+    desk.check(&[working[0], "one's", working[1], "two's", "Done."]);
+    // Whoever has answered, it isn't said that nobody has.
+    let abandoned = Abandoned { event: event(1), attempts: 3, edge: None, error: None };
+    desk.report(&on("two", ReportStatus::Processing));
+    desk.drain();
+    desk.core.abandoned(&abandoned, desk.now).unwrap();
+    assert_eq!(desk.effects(), []);
 }
 
 #[test]

@@ -1,8 +1,60 @@
 //! Who sees to what a command has left to do: the alarm's work, or an alarm to come.
 
-use relay_durable::{Wake, WorkClock};
+use relay_durable::{Pace, Wake, WorkClock};
+use relay_schemas::ReportStatus;
+use serde_json::json;
 
-use crate::desk::{Desk, NOW, created};
+use crate::desk::{Desk, NOW, activity, created, report};
+
+/// Sessions in which thoughts wait behind those that are under way.
+fn crowded() -> Desk {
+    let mut desk = Desk::new();
+    for number in 1..=8 {
+        desk.announce(created(number, &format!("s{number}"), &["laptop"]));
+        desk.report(&report(number, ReportStatus::Processing, None));
+    }
+    desk.drain();
+    for number in 1..=8 {
+        desk.activity(&activity(number, "", json!({"type": "thought", "body": "b"})));
+    }
+    assert_eq!(desk.effects().len(), 4);
+    desk
+}
+
+#[test]
+fn what_has_no_room_does_not_hide_what_is_due_soon() {
+    let mut desk = crowded();
+    assert!(desk.core.next_look(desk.now).unwrap() > NOW + 4_000);
+    desk.announce(created(9, "new", &["laptop"]));
+    assert_eq!(desk.core.next_look(desk.now), Some(NOW + 4_000));
+    desk.wait(4_000);
+    let call = desk.effect();
+    desk.perform(&call);
+    assert_eq!(desk.linear.texts().last(), Some(&"Waiting for `laptop`."));
+    // Once nothing is under way, what was in its way is due.
+    desk.reload();
+    assert_eq!(desk.core.next_alarm(desk.now), Some(NOW));
+}
+
+#[test]
+fn first_words_go_on_while_the_work_is_handed_over() {
+    let mut clock = WorkClock::default();
+    clock.begin(NOW);
+    let (last_of_all, last) = (NOW + 119_999, NOW + 124_999);
+    assert_eq!((clock.pace(NOW), clock.pace(last_of_all)), (Pace::Full, Pace::Full));
+    let paces = (clock.pace(last_of_all + 1), clock.pace(last), clock.pace(last + 1));
+    assert_eq!(paces, (Pace::FirstWords, Pace::FirstWords, Pace::Ending));
+    let mut desk = crowded();
+    desk.activity(&activity(8, "", json!({"type": "response", "body": "b"})));
+    desk.announce(created(9, "new", &[]));
+    assert_eq!(desk.core.next_effect_at(Pace::Ending, desk.now).unwrap(), None);
+    let call = desk.core.next_effect_at(Pace::FirstWords, desk.now).unwrap().unwrap();
+    desk.perform(&call);
+    assert!(desk.linear.texts().last().unwrap().starts_with("No machine"));
+    assert_eq!(desk.core.next_effect_at(Pace::FirstWords, desk.now).unwrap(), None);
+    // The answer, and the thought before it.
+    assert!(desk.core.next_effect_at(Pace::Full, desk.now).unwrap().is_some());
+}
 
 #[test]
 fn a_command_that_comes_when_the_work_has_looked_last_is_not_left_lying() {

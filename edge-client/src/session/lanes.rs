@@ -95,6 +95,13 @@ impl<J> Lanes<J> {
         jobs.filter(|(_, job)| is_wanted(job)).map(|(ticket, _)| *ticket).min()
     }
 
+    /// The first job that is found to be wanted, whether it runs or not.
+    pub(crate) fn find_mut(&mut self, is_wanted: impl Fn(&J) -> bool) -> Option<&mut J> {
+        let lanes = self.lanes.values_mut();
+        let jobs = lanes.flat_map(|lane| iter::once(&mut lane.head).chain(&mut lane.rest));
+        jobs.map(|(_, job)| job).find(|job| is_wanted(job))
+    }
+
     /// Running jobs that are wanted, oldest first.
     pub(crate) fn running_where(&self, is_wanted: impl Fn(Ticket, &J) -> bool) -> Vec<Ticket> {
         let is_wanted = |(ticket, key): &(&Ticket, &LaneKey)| {

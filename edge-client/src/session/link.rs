@@ -54,6 +54,10 @@ impl Link {
         matches!(self, Self::Open(link) if link.is_duplex)
     }
 
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self, Self::Opening { .. })
+    }
+
     pub(super) fn dial_at(&self) -> Option<UnixMillis> {
         if let Self::Down { dial_at } = self { Some(*dial_at) } else { None }
     }
@@ -135,6 +139,7 @@ impl Session {
             self.progress.pass(open.cursor);
             self.ledger.touch();
         }
+        self.was_assigned = mode.assigned().is_some();
         let heartbeat_s = open.heartbeat_s.max(1);
         let heartbeat_ms = u64::from(heartbeat_s) * 1_000;
         self.link = Link::Open(OpenLink {
@@ -143,7 +148,7 @@ impl Session {
             next_ping: now + heartbeat_ms,
             watchdog: Watchdog::new(heartbeat_s, now),
             webhooks: 0,
-            is_assigned: mode.assigned().is_some(),
+            is_assigned: self.was_assigned,
         });
         let lag_events = lag(Some(open.cursor), self.tail);
         self.tell(Notice::Connected { cursor: open.cursor, lag_events });
@@ -212,7 +217,7 @@ impl Session {
 
     /// Dials, pings and gives up in time.
     pub(super) fn settle_link(&mut self, now: UnixMillis) {
-        let (has_room, may_read) = (self.has_room(), self.may_read());
+        let (may_dial, may_read) = (self.may_dial(), self.may_read());
         if let Link::Open(link) = &mut self.link {
             link.watchdog.set_paused(!may_read, now);
         }
@@ -226,7 +231,7 @@ impl Session {
             self.drop_link(message, now);
         }
         match &mut self.link {
-            Link::Down { dial_at } if *dial_at <= now && has_room => {
+            Link::Down { dial_at } if *dial_at <= now && may_dial => {
                 self.link = Link::Dialing { deadline: now + DIAL_TIMEOUT_MS };
                 let from = self.progress.received();
                 let from = from.map(DialFrom::Cursor);

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use relay_schemas::{EventId, UnixMillis, Webhook};
+use relay_schemas::{ReportStatus, UnixMillis, Webhook};
 
 use super::{
     Ordering, Session, lag,
@@ -42,7 +42,7 @@ impl Session {
             Some(Known::GivenUp { attempt }) if is_given && attempt != webhook.attempt => {}
             Some(known) => {
                 if is_given {
-                    self.answer_again(webhook.id, known);
+                    self.answer_again(webhook, known);
                 }
                 return self.pass_known(webhook, line.len());
             }
@@ -54,14 +54,24 @@ impl Session {
 
     /// The relay waits for word of an event that came before. What was said of it then may have got
     /// lost, or be on its way yet.
-    fn answer_again(&mut self, event: EventId, known: Known) {
+    fn answer_again(&mut self, webhook: &Webhook<'_>, known: Known) {
+        let event = webhook.id;
         match known {
-            // Its handler has yet to end.
-            Known::Held => {}
+            Known::Held => self.say_begun(webhook),
             Known::Handled => self.report_end(event, RunSummary::default()),
             Known::GivenUp { .. } => {
                 self.report_failure(event, GIVEN_UP.to_owned(), RunSummary::default())
             }
+        }
+    }
+
+    /// Its handler has yet to end; the relay may have taken the event away meanwhile, and know
+    /// nothing of that. What has not begun is reported when it does.
+    fn say_begun(&mut self, webhook: &Webhook<'_>) {
+        let Some(job) = self.lanes.find_mut(|job| job.event.id() == webhook.id) else { return };
+        job.given = webhook.attempt;
+        if job.attempts > 0 {
+            self.report(webhook.id, ReportStatus::Processing, None, RunSummary::default());
         }
     }
 

@@ -64,11 +64,11 @@ impl Session {
         }
         let held = self.lanes.find(|job| job.event.id() == signal.id);
         if held.is_none() {
+            self.stops.insert(signal);
             if self.recent.get(&signal.id).is_some() {
-                // It came again after the stop itself was handled.
+                // The stop itself was handled: only what is yet to come from before it is meant.
                 return;
             }
-            self.stops.insert(signal);
         }
         let is_meant = |job: &Job| job.session.as_deref() == Some(signal.session.as_str());
         let is_before = |ticket| held.is_none_or(|held| ticket < held);

@@ -8,7 +8,7 @@ use edgerelay::{
 
 use crate::{
     events::cursor,
-    script::{Script, at, passing, run, settings, webhook_line, webhook_line_with},
+    script::{Script, at, open_line_of, passing, run, settings, webhook_line, webhook_line_with},
 };
 
 #[test]
@@ -115,4 +115,31 @@ fn one_event_that_does_not_finish_holds_the_window() {
     }
     assert_eq!(seq, WINDOW_EVENTS_MAX as u64);
     assert_eq!(script.handled(), Some(cursor(0)));
+}
+
+/// A machine that is away for long loses what it works on, where that is its alone.
+#[test]
+fn a_full_client_dials_again_where_events_are_given_to_one_machine() {
+    for (mode, is_dialed) in [("sticky", true), ("roundrobin", true), ("broadcast", false)] {
+        let mut script = Script::new(settings(), at(0));
+        script.feed(Input::Start);
+        script.feed(Input::Connected { is_duplex: false });
+        script.line(&open_line_of(mode, cursor(0)));
+        let mut seq = 0;
+        while script.session.has_room() {
+            seq += 1;
+            script.line(&webhook_line(seq, seq));
+        }
+        script.feed(Input::Disconnected(passing()));
+        let commands = script.pass(60_000);
+        let dials = |command: &Command| matches!(command, Command::Dial(_));
+        assert_eq!(commands.iter().any(dials), is_dialed, "{mode}: {commands:?}");
+        if is_dialed {
+            // It is there for the relay; events stay unread until there is room.
+            script.feed(Input::Connected { is_duplex: false });
+            assert!(script.session.may_read(), "the first frame");
+            script.line(&open_line_of(mode, cursor(0)));
+            assert!(!script.session.may_read());
+        }
+    }
 }

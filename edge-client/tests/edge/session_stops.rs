@@ -157,3 +157,15 @@ fn unknown_signals_and_handlers_that_cannot_be_stopped_change_nothing() {
     assert_eq!(script.line(&stop("a", 9).to_line()), []);
     assert_eq!(script.session.status(script.now).counters.signals, 1);
 }
+
+/// It failed before, waited at the relay, and comes after the stop that was handled meanwhile.
+#[test]
+fn what_comes_again_after_its_stop_was_handled_is_passed_over() {
+    let mut script = open();
+    let (stop_itself, _) = runs(&webhook(&mut script, 3, "a"))[0];
+    script.finish(stop_itself, Outcome::Succeeded);
+    assert_eq!(script.line(&stop("a", 3).to_line()), []);
+    assert_eq!(runs(&webhook(&mut script, 1, "a")), []);
+    assert_eq!(runs(&webhook(&mut script, 5, "a")).len(), 1, "said after the stop");
+    assert_eq!(script.session.status(script.now).counters.events_stopped, 1);
+}

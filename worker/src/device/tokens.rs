@@ -110,7 +110,7 @@ async fn report_refusal(
     refusal: &RefreshRefusal,
 ) -> Result<(), Problem> {
     if let (Some(edge), RefreshRefusal::Ended(reason)) = (edge, refusal) {
-        machines::tell_streams(call, edge).await?;
+        machines::tell_streams(&call.env, &call.request_id, edge).await?;
         let fields = json!({ "edge": edge.id, "reason": reason });
         log::line(Level::Warn, "machine_refused", &call.request_id, fields);
     }
@@ -126,7 +126,7 @@ fn tokens(call: &Call, edge: &Edge) -> Result<TokenReply, Problem> {
     Ok(TokenReply {
         access_token: call.settings.signing_keys.issue(&access),
         token_type: "Bearer".into(),
-        // A repeated answer holds the token of the first.
+        // No access outlives the machine.
         expires_in: access.expires_at().since_ms(call.now) / 1000,
         refresh_token: call.settings.signing_keys.issue(&refresh),
         scope: scopes.join(" "),

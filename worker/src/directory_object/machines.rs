@@ -30,6 +30,13 @@ pub(crate) struct MachineUsed {
     pub(crate) generation: u64,
 }
 
+/// What `/machine/used` answers.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct UsedReply {
+    /// The machine, if it is revoked and its streams must yet learn it.
+    pub(crate) ended: Option<Edge>,
+}
+
 impl DirectoryObject {
     pub(super) fn list(&self) -> Outcome {
         self.forget_ended()?;
@@ -91,12 +98,17 @@ impl DirectoryObject {
 
     pub(super) fn machine_used(&self, body: &str) -> Outcome {
         let used: MachineUsed = serde_json::from_str(body)?;
-        if let Some(mut edge) = self.edge(&used.edge)?
-            && edge.shown(used.generation, host::now())
-        {
+        let Some(mut edge) = self.edge(&used.edge)? else {
+            return Ok(respond::json(200, &UsedReply { ended: None }));
+        };
+        if edge.shown(used.generation, host::now()) {
             self.save(&edge)?;
+            if edge.revoked_at.is_some() {
+                count_revoked(&edge);
+            }
         }
-        Ok(respond::json(200, &json!({})))
+        let ended = edge.is_end_untold().then_some(edge);
+        Ok(respond::json(200, &UsedReply { ended }))
     }
 
     pub(super) fn streams_told(&self, body: &str) -> Outcome {
