@@ -1,6 +1,6 @@
-//! Breaks the log, sealing and replay on purpose, one fault at a time, and tells which the tests
-//! notice. The faults are in `tests/mutants.json`: a file, a text that stands there once, and what
-//! takes its place.
+//! Breaks the cores on purpose (the log and its replay, assigning, routing, installations, sign-in),
+//! one fault at a time, and tells which the tests notice. The faults are in `tests/mutants.json`: a
+//! file, a text that stands there once, and what takes its place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,7 +75,7 @@ fn try_mutant(mutant: &Mutant, source: &Path, directory: &Path) -> Result<bool> 
     Ok(!outcome?)
 }
 
-/// Whether the native tests of the log pass. A fault that doesn't compile proves nothing.
+/// Whether the native tests of the cores pass. A fault that doesn't compile proves nothing.
 fn passes(source: &Path, directory: &Path) -> Result<bool> {
     let built = cargo(source, directory, &["build", "--package", "relay-durable"])?;
     ensure!(built, "a fault doesn't compile");

@@ -21,6 +21,9 @@ pub(super) struct AnnouncedEvent {
     /// words of its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) last_words: BTreeMap<EdgeId, LastWord>,
+    /// A stop that has had its effect: what it ended has said its last word since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) has_stopped: bool,
     /// Until when it is kept.
     pub(super) until: UnixMillis,
 }
@@ -229,6 +232,9 @@ impl AnnouncedEvent {
             // It has said itself what there was to say.
             ReportStatus::Completed if last_word.is_some() => return None,
             ReportStatus::Failed if last_word == Some(&LastWord::Error) => return None,
+            ReportStatus::Completed if self.has_stopped && words(&report.message).is_none() => {
+                return None;
+            }
             ReportStatus::Completed => {
                 let default = if self.announcement.is_stop() { "Stopped." } else { "Done." };
                 (Urgency::Final, response(words(&report.message).unwrap_or(default)), false)

@@ -80,7 +80,13 @@ impl<S: InstallationStorage> Installation<S> {
         };
         let until = now + self.settings.event_kept_ms;
         let announcement = announcement.clone();
-        let mut event = AnnouncedEvent { announcement, app, last_words: BTreeMap::new(), until };
+        let mut event = AnnouncedEvent {
+            announcement,
+            app,
+            last_words: BTreeMap::new(),
+            has_stopped: false,
+            until,
+        };
         let mut first = event.called_at();
         if event.announcement.is_stop() {
             first = self.first_word_of(&event);
@@ -354,7 +360,20 @@ impl<S: InstallationStorage> Installation<S> {
             };
             if is_spoken_for && let Some(call) = self.outbox.remove(number) {
                 self.storage.delete(InstallationRow::Call, &call.id)?;
+                if stand_in == StandIn::ForStop && call.event != event.announcement.event {
+                    self.note_stopped(call.event)?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// What a stop was to end has ended: that the stop has ended, too, is no news.
+    fn note_stopped(&mut self, stop: EventId) -> Outcome<(), S> {
+        let key = stop.to_string();
+        if let Some(mut event) = self.read::<AnnouncedEvent>(InstallationRow::Event, &key)? {
+            event.has_stopped = true;
+            self.put(InstallationRow::Event, &key, &event, Some(event.until))?;
         }
         Ok(())
     }

@@ -147,6 +147,24 @@ fn a_stop_is_left_to_the_machine_for_a_while() {
     desk.wait(4_000);
     desk.drain();
     desk.check(&["Stopped."]);
+
+    // What was stopped has said so: the stop needs no answer of its own, unless it has words.
+    for (message, expected) in [(None, &["halfway"][..]), (Some("all"), &["halfway", "all"])] {
+        let mut desk = Desk::new();
+        desk.announce(created(1, "s", &["laptop"]));
+        desk.report(&report(1, ReportStatus::Processing, None));
+        desk.drain();
+        desk.announce(stop(2, "s", true));
+        desk.report(&report(1, ReportStatus::Completed, Some("halfway")));
+        desk.reload();
+        desk.report(&report(2, ReportStatus::Processing, None));
+        desk.report(&report(2, ReportStatus::Completed, message));
+        desk.drain();
+        let shown = desk.linear.texts();
+        let ends: Vec<&str> =
+            shown.iter().map(|text| &**text).filter(|text| !text.starts_with("Working")).collect();
+        assert_eq!(ends, expected, "{shown:?}");
+    }
 }
 
 #[test]

@@ -175,8 +175,8 @@ fn the_pair_before_is_kept_until_the_new_one_has_worked() {
     assert_eq!(form(&desk.effect()), with_token("lin_refresh_3"));
 }
 
-#[test]
-fn a_dead_token_is_no_end_while_the_one_before_is_repeated() {
+/// The first access token after a refresh is refused: the pair before is shown again.
+fn refused_after_refresh() -> (Desk, Effect) {
     let mut desk = Desk::new();
     desk.wait(20 * 3_600_000);
     let refresh = desk.effect();
@@ -186,6 +186,12 @@ fn a_dead_token_is_no_end_while_the_one_before_is_repeated() {
     let call = desk.effect();
     desk.perform(&call);
     let again = desk.effect();
+    (desk, again)
+}
+
+#[test]
+fn a_dead_token_is_no_end_while_the_one_before_is_repeated() {
+    let (mut desk, again) = refused_after_refresh();
     assert_eq!(form(&again), with_token("lin_refresh_1"));
     desk.answer(&again, None);
     desk.wait(2_000);
@@ -277,15 +283,7 @@ fn a_token_that_nothing_follows_ends_in_sight() {
 
 #[test]
 fn a_dead_pair_of_before_does_not_end_the_one_that_follows_it() {
-    let mut desk = Desk::new();
-    desk.wait(20 * 3_600_000);
-    let refresh = desk.effect();
-    desk.perform(&refresh);
-    desk.linear.expire_access();
-    ask_for_an_answer(&mut desk, 1);
-    let call = desk.effect();
-    desk.perform(&call);
-    let before = desk.effect();
+    let (mut desk, before) = refused_after_refresh();
     assert_eq!(form(&before), with_token("lin_refresh_1"));
     desk.answer(&before, Some(&LinearAnswer::new(400, r#"{"error":"invalid_grant"}"#)));
     assert_eq!(form(&desk.effect()), with_token("lin_refresh_2"));

@@ -27,7 +27,6 @@ mod progress;
 mod resume;
 mod script;
 mod session_assigned;
-mod session_bounds;
 mod session_model;
 mod session_room;
 mod session_script;
