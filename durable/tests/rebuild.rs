@@ -100,14 +100,8 @@ fn seq_move(first: u64, last: u64, to: u64) -> Move {
 }
 
 fn report(relay: &mut Relay, number: u64) {
-    let report = Report {
-        event_id: id(number),
-        status: ReportStatus::Completed,
-        error: None,
-        message: Some(number.to_string()),
-        duration_ms: None,
-        exit_code: None,
-    };
+    let message = Some(number.to_string());
+    let report = Report { message, ..Report::new(id(number), ReportStatus::Completed) };
     relay.stream.report(&edge("edge_1"), report, relay.now).unwrap();
 }
 

@@ -175,7 +175,7 @@ impl From<CredentialError> for Problem {
 mod tests {
     use super::*;
 
-    fn claims() -> Claims {
+    pub(super) fn claims() -> Claims {
         Claims {
             sub: "edge_1".parse().unwrap(),
             org: "org".parse().unwrap(),

@@ -73,6 +73,7 @@ async fn a_lease_moves_on_and_a_late_result_is_refused() {
     let problem = early.refused("early", ErrorCode::EventReassigned);
     assert_eq!(problem["assigned_to"], "first");
     relay.evict_stream(&first.stream()).await;
+    // What must not happen within this time has no condition to wait for.
     tokio::time::sleep(std::time::Duration::from_millis(2 * TIMEOUT_MS)).await;
     report(&relay, &first, &given["id"], "processing").await.ok();
     // Its machine vanishes.

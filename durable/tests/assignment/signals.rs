@@ -256,15 +256,7 @@ fn the_relay_knows_who_was_given_an_agent_sessions_events() {
 fn a_report_tells_the_kind() {
     check(|mut relay| {
         relay.append(&[event_about(1, CREATED, "s", "")]);
-        let report = relay_schemas::Report {
-            event_id: id(1),
-            status: Processing,
-            error: None,
-            message: None,
-            duration_ms: None,
-            exit_code: None,
-        };
-        let (reply, _) = relay.stream.report(&edge("edge_1"), report, NOW).unwrap();
+        let reply = relay.reply("edge_1", 1, Processing);
         assert_eq!(reply.kind.as_deref(), Some(CREATED));
         assert_eq!(given(&[]), []);
     });

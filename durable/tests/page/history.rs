@@ -291,15 +291,7 @@ fn an_event_is_shown_from_wherever_it_lies_with_its_reports() {
     let mut relay = tiers();
     let edge = edge("edge_1");
     for number in [2, 4, 8, 9] {
-        let status = ReportStatus::Completed;
-        let report = Report {
-            event_id: id(number),
-            status,
-            error: None,
-            message: None,
-            duration_ms: None,
-            exit_code: None,
-        };
+        let report = Report::new(id(number), ReportStatus::Completed);
         relay.stream.report(&edge, report, NOW).unwrap();
     }
     for number in 1..=10 {

@@ -196,14 +196,7 @@ fn an_unused_stream_keeps_the_epoch_that_a_page_told() {
 }
 
 fn report(number: u64, status: ReportStatus, error: Option<&str>) -> Report {
-    Report {
-        event_id: id(number),
-        status,
-        error: error.map(str::to_owned),
-        message: None,
-        duration_ms: None,
-        exit_code: None,
-    }
+    Report { error: error.map(str::to_owned), ..Report::new(id(number), status) }
 }
 
 #[test]

@@ -92,14 +92,7 @@ fn check_barred(relay: &mut Relay, name: &str, barred: bool) {
         app: None,
     };
     let page = PageCommand { edge: edge.clone(), ..page_command(&query) };
-    let report = Report {
-        event_id: id(1),
-        status: ReportStatus::Completed,
-        error: None,
-        message: None,
-        duration_ms: None,
-        exit_code: None,
-    };
+    let report = Report::new(id(1), ReportStatus::Completed);
     let connect = Connect { edge: edge.clone(), ..connect(Dialect::Ndjson, Start::Now) };
     let outcomes = [
         relay.try_connect(9, &connect).map(|_| ()),

@@ -588,14 +588,7 @@ impl Relay {
         status: ReportStatus,
     ) -> Result<(ReportReply, Vec<Command>), Problem> {
         self.before_step();
-        let report = Report {
-            event_id: id(number),
-            status,
-            error: None,
-            message: None,
-            duration_ms: None,
-            exit_code: None,
-        };
+        let report = Report::new(id(number), status);
         match self.stream.report(&edge(name), report, self.now) {
             Ok((reply, commands)) => {
                 assert!(reply.received);

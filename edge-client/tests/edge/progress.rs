@@ -3,7 +3,7 @@
 
 #![cfg(unix)]
 
-use std::fs;
+use std::{fs, path::Path, time::Duration};
 
 use edgerelay::{Exit, limits::BYTES_HELD_MAX};
 use relay_schemas::{ErrorCode, Scope, Signal, Subject};
@@ -25,6 +25,13 @@ async fn told(command: &str, flags: &[&str]) -> Vec<Value> {
     let all = [&["--exec", command, "--exit-when-caught-up", "--attempts", "1"], flags].concat();
     Running::start_as_set(settings(&relay, &state, &all)).exit().await;
     relay.seen(|seen| seen.told.clone())
+}
+
+/// Nothing else tells that a handler has begun.
+async fn exists(file: &Path) {
+    while !file.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// What it was told without a run's duration, after `processing`.
@@ -298,9 +305,7 @@ async fn stop(command: &str, grace: &str) -> Vec<Value> {
     let command = command.replace("STARTED", &started.display().to_string());
     let flags = ["--exec", &command, "--grace", grace, "--concurrency", "2"];
     let client = Running::start_as_set(settings(&relay, &state, &flags));
-    while !started.exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    within(exists(&started)).await;
     relay.send_line(stop_signal().to_line());
     let is_over = |seen: &crate::fake_relay::Seen| seen.reports.len() == 2;
     within(relay.wait_for(is_over)).await;
@@ -327,9 +332,7 @@ async fn a_stop_reaches_a_client_that_is_full() {
     let started = directory.path().join("started");
     let command = format!("touch {}; sleep 1000", started.display());
     let client = Running::start_as_set(settings(&relay, &state, &["--exec", &command]));
-    while !started.exists() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    within(exists(&started)).await;
     relay.send_line(stop_signal().to_line());
     let is_over = |seen: &crate::fake_relay::Seen| {
         let mut reports = seen.reports.iter();

@@ -122,7 +122,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{
-        super::{BrowserClaims, Claims, RefreshClaims, Scope},
+        super::{BrowserClaims, Claims, RefreshClaims, tests::claims},
         *,
     };
 
@@ -130,20 +130,6 @@ mod tests {
 
     fn keys(text: &str) -> SigningKeys {
         SigningKeys::parse(text).unwrap()
-    }
-
-    fn claims() -> Claims {
-        Claims {
-            sub: "edge_1".parse().unwrap(),
-            org: "org".parse().unwrap(),
-            user: "user".parse().unwrap(),
-            name: Some("laptop".into()),
-            scopes: Scope::DEFAULT.to_vec(),
-            channels: Vec::new(),
-            generation: None,
-            iat: 1_790_000_000,
-            exp: 1_790_000_060,
-        }
     }
 
     #[test]
