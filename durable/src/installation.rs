@@ -89,6 +89,8 @@ pub struct Installation<S> {
     grants: BTreeMap<String, Grant>,
     outbox: Outbox,
     parked: BTreeMap<EventId, Vec<Parked>>,
+    /// When a machine's turn in a session has ended, by lane.
+    ended_at: BTreeMap<String, UnixMillis>,
     people: BTreeMap<UserId, (UnixMillis, Person)>,
     /// Whom Linear is being asked about, and since when.
     asked: BTreeMap<UserId, UnixMillis>,
@@ -117,6 +119,7 @@ impl<S: InstallationStorage> Installation<S> {
             grants: BTreeMap::new(),
             outbox: Outbox::default(),
             parked: BTreeMap::new(),
+            ended_at: BTreeMap::new(),
             people: BTreeMap::new(),
             given_up_at: Vec::new(),
             asked: BTreeMap::new(),

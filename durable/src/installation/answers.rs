@@ -21,9 +21,6 @@ pub(super) struct AnnouncedEvent {
     /// words of its own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) last_words: BTreeMap<EdgeId, LastWord>,
-    /// A stop that has had its effect: what it ended has said its last word since.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) has_stopped: bool,
     /// Until when it is kept.
     pub(super) until: UnixMillis,
 }
@@ -199,6 +196,12 @@ impl AnnouncedEvent {
         Some(Wanted::now(id, urgency, operation, now))
     }
 
+    /// Whether a report says of a stop that it has ended, and nothing else.
+    pub(super) fn is_bare_stop(&self, report: &ReportCommand) -> bool {
+        let is_end = report.status == ReportStatus::Completed && words(&report.message).is_none();
+        self.announcement.is_stop() && is_end
+    }
+
     /// What it is said that no machine has finished it; nothing where any has answered.
     pub(super) fn abandon(&self, abandoned: &Abandoned, now: UnixMillis) -> Option<Wanted> {
         if !self.last_words.is_empty() {
@@ -232,9 +235,6 @@ impl AnnouncedEvent {
             // It has said itself what there was to say.
             ReportStatus::Completed if last_word.is_some() => return None,
             ReportStatus::Failed if last_word == Some(&LastWord::Error) => return None,
-            ReportStatus::Completed if self.has_stopped && words(&report.message).is_none() => {
-                return None;
-            }
             ReportStatus::Completed => {
                 let default = if self.announcement.is_stop() { "Stopped." } else { "Done." };
                 (Urgency::Final, response(words(&report.message).unwrap_or(default)), false)

@@ -17,6 +17,9 @@ use super::{
     storage::{InstallationRow, InstallationStorage},
 };
 
+/// How long it is known that a turn has ended, in memory: a stop is announced within seconds of it.
+const ENDED_REMEMBERED_MS: u64 = 60_000;
+
 type Outcome<T, S> = Result<T, InstallationError<<S as InstallationStorage>::Error>>;
 
 /// What a machine said before its event was announced.
@@ -80,21 +83,16 @@ impl<S: InstallationStorage> Installation<S> {
         };
         let until = now + self.settings.event_kept_ms;
         let announcement = announcement.clone();
-        let mut event = AnnouncedEvent {
-            announcement,
-            app,
-            last_words: BTreeMap::new(),
-            has_stopped: false,
-            until,
-        };
+        let mut event = AnnouncedEvent { announcement, app, last_words: BTreeMap::new(), until };
         let mut first = event.called_at();
         if event.announcement.is_stop() {
             first = self.first_word_of(&event);
-            self.cancel_stand_ins(&event, Word::Stop)?;
+            self.cancel_stand_ins(&event, Word::Stop, now)?;
         }
         let parked = self.parked.get(&event.announcement.event);
         if !parked.is_some_and(|all| all.iter().any(Parked::is_word))
             && self.require_room().is_ok()
+            && !(event.announcement.is_stop() && self.has_ended_since(&event))
             && let Some(mut wanted) = event.stand_in(self.speak_at(&event.announcement, now), now)
         {
             wanted.first_after = first.take();
@@ -206,12 +204,13 @@ impl<S: InstallationStorage> Installation<S> {
             ReportStatus::Failed if is_retried(report) => Word::Progress(report.event),
             ReportStatus::Completed | ReportStatus::Failed => Word::End,
         };
-        if let Some(mut wanted) = event.answer(report, now) {
+        let is_no_news = event.is_bare_stop(report) && self.has_ended_since(event);
+        if !is_no_news && let Some(mut wanted) = event.answer(report, now) {
             wanted.first_after = first.or_else(|| self.first_word_of(event));
             let about = (event.app.as_str(), report.event, event.lane());
             self.want(wanted, about, now)?;
         }
-        self.cancel_stand_ins(event, word)
+        self.cancel_stand_ins(event, word, now)
     }
 
     /// No machine has finished an event that Linear may wait for.
@@ -225,7 +224,7 @@ impl<S: InstallationStorage> Installation<S> {
             wanted.first_after = self.first_word_of(&event);
             self.want(wanted, (event.app.as_str(), abandoned.event, event.lane()), now)?;
         }
-        self.cancel_stand_ins(&event, Word::End)
+        self.cancel_stand_ins(&event, Word::End, now)
     }
 
     /// What a machine wants shown. Gives back the id that it has at Linear.
@@ -286,7 +285,7 @@ impl<S: InstallationStorage> Installation<S> {
         }
         if is_word {
             let word = if last_word.is_some() { Word::End } else { Word::Progress(command.event) };
-            self.cancel_stand_ins(event, word)?;
+            self.cancel_stand_ins(event, word, now)?;
         }
         Ok(true)
     }
@@ -347,9 +346,18 @@ impl<S: InstallationStorage> Installation<S> {
     }
 
     /// Somebody has spoken: the relay needn't, unless it is a stop that isn't answered yet.
-    fn cancel_stand_ins(&mut self, event: &AnnouncedEvent, word: Word) -> Outcome<(), S> {
+    fn cancel_stand_ins(
+        &mut self,
+        event: &AnnouncedEvent,
+        word: Word,
+        now: UnixMillis,
+    ) -> Outcome<(), S> {
         if event.announcement.session.is_none() {
             return Ok(());
+        }
+        if matches!(word, Word::End) {
+            self.ended_at.retain(|_, at| now.since_ms(*at) < ENDED_REMEMBERED_MS);
+            self.ended_at.insert(event.lane(), now);
         }
         for (number, stand_in) in self.outbox.stand_ins(&event.lane()) {
             let is_own = |event| self.outbox.call(number).is_some_and(|call| call.event == event);
@@ -360,22 +368,16 @@ impl<S: InstallationStorage> Installation<S> {
             };
             if is_spoken_for && let Some(call) = self.outbox.remove(number) {
                 self.storage.delete(InstallationRow::Call, &call.id)?;
-                if stand_in == StandIn::ForStop && call.event != event.announcement.event {
-                    self.note_stopped(call.event)?;
-                }
             }
         }
         Ok(())
     }
 
-    /// What a stop was to end has ended: that the stop has ended, too, is no news.
-    fn note_stopped(&mut self, stop: EventId) -> Outcome<(), S> {
-        let key = stop.to_string();
-        if let Some(mut event) = self.read::<AnnouncedEvent>(InstallationRow::Event, &key)? {
-            event.has_stopped = true;
-            self.put(InstallationRow::Event, &key, &event, Some(event.until))?;
-        }
-        Ok(())
+    /// Whether a turn in its session has ended since Linear sent an event: what a stop was to end
+    /// has, and that the stop has ended, too, is no news.
+    fn has_ended_since(&self, event: &AnnouncedEvent) -> bool {
+        let ended_at = self.ended_at.get(&event.lane());
+        ended_at.is_some_and(|at| *at >= event.announcement.sent_at)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The first word in a session, when no machine speaks.
 
-use relay_schemas::ReportStatus;
+use relay_schemas::{Announcement, ReportStatus};
 use serde_json::json;
 
 use crate::desk::{Desk, NOW, activity, created, mention, report, stop, variables};
@@ -148,23 +148,36 @@ fn a_stop_is_left_to_the_machine_for_a_while() {
     desk.drain();
     desk.check(&["Stopped."]);
 
-    // What was stopped has said so: the stop needs no answer of its own, unless it has words.
-    for (message, expected) in [(None, &["halfway"][..]), (Some("all"), &["halfway", "all"])] {
-        let mut desk = Desk::new();
-        desk.announce(created(1, "s", &["laptop"]));
-        desk.report(&report(1, ReportStatus::Processing, None));
-        desk.drain();
-        desk.announce(stop(2, "s", true));
-        desk.report(&report(1, ReportStatus::Completed, Some("halfway")));
-        desk.reload();
-        desk.report(&report(2, ReportStatus::Processing, None));
-        desk.report(&report(2, ReportStatus::Completed, message));
-        desk.drain();
-        let shown = desk.linear.texts();
-        let ends: Vec<&str> =
-            shown.iter().map(|text| &**text).filter(|text| !text.starts_with("Working")).collect();
-        assert_eq!(ends, expected, "{shown:?}");
+    // What was stopped has said so: the stop needs no answer of its own, unless it has words; in
+    // whatever order they come.
+    for is_late in [false, true] {
+        for (message, expected) in [(None, &["halfway"][..]), (Some("all"), &["halfway", "all"])] {
+            let mut desk = Desk::new();
+            desk.announce(created(1, "s", &["laptop"]));
+            desk.report(&report(1, ReportStatus::Processing, None));
+            desk.drain();
+            if !is_late {
+                desk.announce(stop(2, "s", true));
+            }
+            desk.report(&report(1, ReportStatus::Completed, Some("halfway")));
+            desk.wait(5_000);
+            if is_late {
+                desk.announce(stop(2, "s", false));
+            }
+            desk.report(&report(2, ReportStatus::Completed, message));
+            desk.drain();
+            assert_eq!(desk.linear.texts()[1..], *expected, "{is_late}");
+        }
     }
+    // An end from before the stop is not its effect.
+    let mut desk = Desk::new();
+    desk.announce(created(1, "s", &["laptop"]));
+    desk.report(&report(1, ReportStatus::Completed, Some("finished")));
+    desk.wait(5_000);
+    desk.announce(Announcement { sent_at: desk.now, ..stop(2, "s", true) });
+    desk.report(&report(2, ReportStatus::Completed, None));
+    desk.drain();
+    desk.check(&["finished", "Stopped."]);
 }
 
 #[test]
